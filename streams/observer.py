@@ -18,11 +18,13 @@ Calls a turn makes, in order (the number of a turn grows by one within a process
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-__all__ = ["Observer", "ObservedBatch", "Observers"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["ObservedBatch", "Observer", "Observers"]
 
 _log = logging.getLogger(__name__)
 
@@ -48,9 +50,7 @@ class ObservedBatch(Protocol):
 class Observer:
     """Hooks of a worker, all of them optional; this class does nothing in each."""
 
-    def turn_committed(
-        self, *, batches: int, records: int, outputs: int, run_s: float, commit_s: float, turn: int = 0
-    ) -> None:
+    def turn_committed(self, *, batches: int, records: int, outputs: int, run_s: float, commit_s: float, turn: int = 0) -> None:
         """A turn's kafka transaction was committed.
 
         Args:
@@ -168,7 +168,11 @@ class Observer:
         """
 
     def processor_span(
-        self, batch: ObservedBatch, *, processor: str = "", turn: int = 0
+        self,
+        batch: ObservedBatch,  # noqa: ARG002 - for those who override
+        *,
+        processor: str = "",  # noqa: ARG002
+        turn: int = 0,  # noqa: ARG002
     ) -> AbstractContextManager[None]:
         """Wraps one run of a processor over one batch.
 
@@ -195,9 +199,7 @@ class Observers(Observer):
         self._observers = observers
         self._spanning = tuple(one for one in observers if type(one).processor_span is not Observer.processor_span)
 
-    def processor_span(
-        self, batch: ObservedBatch, *, processor: str = "", turn: int = 0
-    ) -> AbstractContextManager[None]:
+    def processor_span(self, batch: ObservedBatch, *, processor: str = "", turn: int = 0) -> AbstractContextManager[None]:
         """See `Observer.processor_span`; free when no observer overrides it."""
         if not self._spanning:
             return _NOTHING
@@ -209,20 +211,18 @@ class Observers(Observer):
             for one in self._spanning:
                 try:
                     stack.enter_context(one.processor_span(batch, processor=processor, turn=turn))
-                except Exception:
+                except Exception:  # noqa: BLE001 - whatever an observer raises says nothing about the events
                     _log.exception("observer %s failed in processor_span", type(one).__name__)
             yield
 
-    def _each(self, hook: str, /, **facts: Any) -> None:
+    def _each(self, hook: str, /, **facts: object) -> None:
         for one in self._observers:
             try:
                 getattr(one, hook)(**facts)
-            except Exception:
+            except Exception:  # noqa: BLE001 - as above
                 _log.exception("observer %s failed in %s", type(one).__name__, hook)
 
-    def turn_committed(
-        self, *, batches: int, records: int, outputs: int, run_s: float, commit_s: float, turn: int = 0
-    ) -> None:
+    def turn_committed(self, *, batches: int, records: int, outputs: int, run_s: float, commit_s: float, turn: int = 0) -> None:
         """See `Observer.turn_committed`."""
         self._each(
             "turn_committed",
@@ -260,9 +260,7 @@ class Observers(Observer):
 
     def stalled(self, *, topic: str, partition: int, offset: int, processor: str, seconds: float) -> None:
         """See `Observer.stalled`."""
-        self._each(
-            "stalled", topic=topic, partition=partition, offset=offset, processor=processor, seconds=seconds
-        )
+        self._each("stalled", topic=topic, partition=partition, offset=offset, processor=processor, seconds=seconds)
 
     def stall_ended(self, *, topic: str, partition: int) -> None:
         """See `Observer.stall_ended`."""
