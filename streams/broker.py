@@ -1,0 +1,389 @@
+"""The embedded broker: a real Apache Kafka 4.1.1 as a child process, for one machine.
+
+::
+
+    with EmbeddedBroker() as broker:            # the user's own data directory and jars; downloads at the first start
+        client = Producer({"bootstrap.servers": broker.bootstrap_servers})
+
+What it guarantees:
+
+* ``start`` returns when a client's call was answered, or raises one line that says why not; it never leaves a process behind then.
+* The broker ends with the process that made it, however that ends (:mod:`streams.keeper`), unless it was started ``detached``.
+* Topics stay in the data directory and are there after a stop, a kill, and the next start.
+* A process is signalled only if it is the one that was started: number and start time are compared.
+* It listens on 127.0.0.1 only.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from streams import jars
+from streams.broker_files import RunningBroker, running_broker, start_lock, write_running
+from streams.broker_properties import HOST, Listener, log4j_properties, server_properties
+from streams.errors import BrokerStartFailed, PortTaken, StateDirFull
+from streams.java import Java, find_java
+from streams.ports import free_port, is_free, listens
+from streams.processes import ProcessId, is_alive, process_id, send_signal, wait_gone
+from streams.settings_groups import user_directory
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
+
+__all__ = ["EmbeddedBroker", "Listener", "RunningBroker", "resolve_bootstrap", "running_broker"]
+
+START_TIMEOUT_S = 60.0
+"""From start to the first answered call: 2-3 s as a rule, more on a loaded machine or with a long log to recover."""
+
+STOP_S = 30.0
+"""From SIGTERM to SIGKILL: a shutdown flushes the log, which takes seconds after heavy writing."""
+
+POLL_S = 0.05
+"""Between two looks at a process that starts or ends."""
+
+ANSWER_S = 2.0
+"""For one call of the readiness check."""
+
+HEAP_MB = 512
+"""128 passes every check of a single-node broker; 512 leaves room for batches and the page of a busy test run."""
+
+FREE_PORT_ATTEMPTS = 20
+"""Another program may take a port between our look and the broker's; then the next is tried."""
+
+LOG_LINES_IN_ERROR = 3
+"""Of the broker's own log, in the one line that says why it did not start."""
+
+
+class EmbeddedBroker:
+    """One Kafka node on this machine. Not for use by several threads at once.
+
+    Args:
+        data_dir: topics, configuration and logs; the user's data directory if not given.
+        port: of the plain listener; 0 picks a free one and keeps it over restarts.
+        controller_port: of the controller's; 0 picks a free one.
+        heap_mb: the most heap that Java may take.
+        jars_dir: where the jars are kept; the user's cache if not given.
+        listeners: more ways in (SASL, a proxy's advertised address).
+        properties: Kafka settings that win over ours.
+        start_timeout_s: how long it may take to answer.
+        announce: show progress on standard error while downloading.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path | str | None = None,
+        port: int = 0,
+        controller_port: int = 0,
+        heap_mb: int = HEAP_MB,
+        jars_dir: Path | str | None = None,
+        listeners: Sequence[Listener] = (),
+        properties: Mapping[str, str] | None = None,
+        start_timeout_s: float = START_TIMEOUT_S,
+        announce: bool = True,
+    ) -> None:
+        self.data_dir = Path(data_dir) if data_dir else user_directory("data") / "broker"
+        self.heap_mb = heap_mb
+        self.jars_dir = Path(jars_dir) if jars_dir else None
+        self.listeners = tuple(listeners)
+        self.properties = dict(properties or {})
+        self.start_timeout_s = start_timeout_s
+        self.announce = announce
+        self._wanted = (port, controller_port)
+        self._ports: tuple[int, int] | None = None
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._broker: ProcessId | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, announce: bool = True) -> Self:
+        """The broker that ``settings.broker`` describes."""
+        broker = settings.broker
+        return cls(
+            data_dir=broker.data_dir,
+            port=broker.port,
+            controller_port=broker.controller_port,
+            heap_mb=broker.heap_mb,
+            jars_dir=broker.jars_dir,
+            start_timeout_s=broker.start_timeout_s,
+            announce=announce,
+        )
+
+    # -- what it is --------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        """Of the plain listener; 0 before the first start of one that picks its own."""
+        return self._ports[0] if self._ports else self._wanted[0]
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where clients connect."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The broker's own process, or ``None`` while it does not run."""
+        return self._broker.pid if self._broker and is_alive(self._broker) else None
+
+    @property
+    def log_file(self) -> Path:
+        """Kafka's own log."""
+        return self.data_dir / "logs" / "kafka.log"
+
+    def address(self, listener: str) -> str:
+        """Where the listener of that name is bound, as ``host:port``."""
+        return next(f"{HOST}:{one.port}" for one in self.listeners if one.name == listener)
+
+    # -- its life ----------------------------------------------------------
+
+    def start(self, *, detached: bool = False) -> Self:
+        """Start it and wait until it answers. Does nothing while it runs.
+
+        Args:
+            detached: let it outlive this process; :func:`running_broker` finds it again.
+
+        Raises:
+            PortTaken: another program listens on the port that was asked for.
+            BrokerStartFailed: another broker runs on the data directory, or this one ended or was not ready in time.
+            JavaMissing: no Java 17 or newer.
+            DownloadFailed: the jars could not be fetched.
+            StateDirFull: the data directory cannot be written.
+        """
+        if self.pid is not None:
+            return self
+        paths = jars.ensure(self.jars_dir, announce=self.announce)
+        java = find_java()
+        try:
+            (self.data_dir / "logs").mkdir(parents=True, exist_ok=True)
+            with start_lock(self.data_dir):
+                if other := running_broker(self.data_dir):
+                    raise BrokerStartFailed(
+                        f"a broker runs on {self.data_dir} already (process {other.pid}, {other.bootstrap_servers}): use it, or stop it "
+                        f"with `antiphon broker stop`"
+                    )
+                self._start_on_free_ports(java, paths, detached=detached)
+        except OSError as error:
+            raise StateDirFull(str(self.data_dir), error.strerror or str(error)) from error
+        if not detached:
+            atexit.register(self.stop)
+        return self
+
+    def stop(self, timeout_s: float = STOP_S) -> None:
+        """Stop it gracefully, and with SIGKILL after the time. Does nothing where it does not run."""
+        atexit.unregister(self.stop)
+        broker, self._broker = self._broker, None
+        if broker is not None and send_signal(broker, signal.SIGTERM) and not wait_gone(broker, timeout_s):
+            send_signal(broker, signal.SIGKILL)
+        self._reap()
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would do it; the data directory stays as it is."""
+        broker, self._broker = self._broker, None
+        if broker is not None:
+            send_signal(broker, signal.SIGKILL)
+        self._reap()
+
+    def restart(self) -> Self:
+        """Stop it if it runs, and start it again on the same ports and data."""
+        self.stop()
+        return self.start()
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stop it."""
+        self.stop()
+
+    # -- how it starts -----------------------------------------------------
+
+    def _start_on_free_ports(self, java: Java, paths: Sequence[Path], *, detached: bool) -> None:
+        for attempt in range(FREE_PORT_ATTEMPTS):
+            self._choose_ports()
+            self._write_configuration()
+            self._format(java, paths)
+            try:
+                self._launch(java, paths, detached=detached)
+                self._await_ready()
+            except PortTaken as error:  # lost the race for a port between the look and the bind
+                self.kill()
+                if error.port in self._wanted or attempt == FREE_PORT_ATTEMPTS - 1:
+                    raise
+                self._ports = None
+                self.listeners = tuple(replace(one, port=0) if one.port == error.port else one for one in self.listeners)
+            except BaseException:
+                self.kill()
+                raise
+            else:
+                self._record(detached=detached)
+                return
+
+    def _choose_ports(self) -> None:
+        """Look whether the ports that were asked for are free, and pick the others; once picked, they stay over restarts."""
+        taken: set[int] = set()
+        ports = self._ports or self._wanted
+        for port in [*ports, *(one.port for one in self.listeners)]:
+            if port and not is_free(HOST, port):
+                raise PortTaken(HOST, port)
+            taken.add(port)
+        plain, controller = (port or free_port(HOST, taken) for port in ports)
+        self._ports = (plain, controller)
+        self.listeners = tuple(one if one.port else replace(one, port=free_port(HOST, taken)) for one in self.listeners)
+
+    def _write_configuration(self) -> None:
+        assert self._ports is not None
+        port, controller_port = self._ports
+        text = server_properties(
+            log_dir=self.data_dir / "topics", port=port, controller_port=controller_port, listeners=self.listeners, extra=self.properties
+        )
+        path = self.data_dir / "server.properties"
+        path.touch(mode=0o600)  # may hold passwords
+        path.write_text(text, encoding="utf-8")
+        (self.data_dir / "log4j2.properties").write_text(log4j_properties(self.log_file), encoding="utf-8")
+
+    def _format(self, java: Java, paths: Sequence[Path]) -> None:
+        """Give a new data directory its cluster id and its feature levels, with Kafka's own tool."""
+        if (self.data_dir / "topics" / "meta.properties").exists():
+            return
+        cluster_id = secrets.token_urlsafe(16)  # 22 characters, as Kafka's Uuid writes it
+        while cluster_id.startswith("-"):  # would read as an option
+            cluster_id = secrets.token_urlsafe(16)
+        command = [*self._java(java, paths), "kafka.tools.StorageTool", "format", "-t", cluster_id]
+        command += ["-c", str(self.data_dir / "server.properties"), "--ignore-formatted"]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=self.start_timeout_s, check=False)
+        if answer.returncode != 0:
+            words = " ".join((answer.stderr + answer.stdout).split()[-60:])
+            shutil.rmtree(self.data_dir / "topics", ignore_errors=True)
+            raise _start_failure(words, self.log_file)
+
+    def _launch(self, java: Java, paths: Sequence[Path], *, detached: bool) -> None:
+        command = [*self._java(java, paths), "kafka.Kafka", str(self.data_dir / "server.properties")]
+        pid_file = self.data_dir / "kafka.pid"
+        pid_file.unlink(missing_ok=True)
+        with (self.data_dir / "logs" / "console.log").open("wb") as console:
+            if not detached:
+                keeper = str(Path(__file__).with_name("keeper.py"))
+                command = [sys.executable, "-I", "-S", keeper, str(os.getpid()), str(pid_file), *command]
+            # A session of its own: Ctrl-C at the terminal is for the owner, who then stops the broker in its own order.
+            self._keeper = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True, cwd=self.data_dir
+            )
+        pid = self._keeper.pid if detached else self._await_pid(pid_file)
+        self._broker = process_id(pid)
+
+    def _await_pid(self, pid_file: Path) -> int:
+        assert self._keeper is not None
+        deadline = time.monotonic() + self.start_timeout_s
+        while not pid_file.exists():
+            if self._keeper.poll() is not None or time.monotonic() > deadline:
+                raise _start_failure(self._last_words(), self.log_file)
+            time.sleep(POLL_S)
+        return int(pid_file.read_text(encoding="ascii"))
+
+    def _java(self, java: Java, paths: Sequence[Path]) -> list[str]:
+        """The command up to the class: the class path, memory, and logging into our file."""
+        return [
+            str(java.program),
+            f"-Xmx{self.heap_mb}m",
+            "-XX:+ExitOnOutOfMemoryError",
+            f"-Dlog4j2.configurationFile={self.data_dir / 'log4j2.properties'}",
+            "-cp",
+            os.pathsep.join(map(str, paths)),
+        ]
+
+    def _await_ready(self) -> None:
+        """Wait until a client's call is answered by a broker that takes part in the cluster."""
+        assert self._keeper is not None
+        log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
+        deadline = time.monotonic() + self.start_timeout_s
+        while not (listens(HOST, self.port) and _answers(self.bootstrap_servers)):
+            if self._keeper.poll() is not None:
+                words = self._last_words(log_start)
+                for port in [self.port, *(self._ports or ())[1:], *(one.port for one in self.listeners)]:
+                    if "Address already in use" in words and not is_free(HOST, port):
+                        raise PortTaken(HOST, port)
+                raise _start_failure(words, self.log_file)
+            if time.monotonic() > deadline:
+                raise BrokerStartFailed(f"the embedded broker was not ready after {self.start_timeout_s:.0f} s: see {self.log_file}")
+            time.sleep(POLL_S)
+
+    def _last_words(self, log_start: int = 0) -> str:
+        """What the broker said before it ended: errors of its log, else its console."""
+        text = ""
+        with contextlib.suppress(OSError), self.log_file.open("rb") as file:
+            file.seek(log_start)
+            text = file.read().decode("utf-8", "replace")
+        lines = [line for line in text.splitlines() if " ERROR " in line or " FATAL " in line or line.startswith(("Caused by:", "java.", "org."))]
+        if not lines:
+            with contextlib.suppress(OSError):
+                lines = (self.data_dir / "logs" / "console.log").read_text(encoding="utf-8", errors="replace").splitlines()
+        return " | ".join(line.strip() for line in lines[:LOG_LINES_IN_ERROR])
+
+    def _record(self, *, detached: bool) -> None:
+        assert self._broker is not None
+        assert self._ports is not None
+        running = RunningBroker(self._broker.pid, self._broker.started, *self._ports, detached, int(time.time() * 1000))
+        write_running(self.data_dir, running)
+
+    def _reap(self) -> None:
+        """Collect the keeper, which ends with the broker."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            return
+        try:
+            keeper.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            keeper.kill()
+            keeper.wait()
+
+
+def resolve_bootstrap(settings: Settings, *, announce: bool = True) -> str:
+    """Where to connect: the configured servers, else the embedded broker that runs on the settings' data directory, else a new one.
+
+    A broker that is started here ends with this process.
+
+    Raises:
+        BrokerError: the embedded broker could not be started; see :meth:`EmbeddedBroker.start`.
+    """
+    if settings.kafka.bootstrap_servers:
+        return settings.kafka.bootstrap_servers
+    if running := running_broker(Path(settings.broker.data_dir)):
+        return running.bootstrap_servers
+    return EmbeddedBroker.from_settings(settings, announce=announce).start().bootstrap_servers
+
+
+def _answers(bootstrap_servers: str) -> bool:
+    """Whether a broker takes part in the cluster and tells a client so."""
+    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    # What librdkafka would log here (connection refused, again) is what is being waited for.
+    client = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0, "error_cb": _ignore, "socket.timeout.ms": int(ANSWER_S * 1000)})
+    try:
+        return bool(client.list_topics(timeout=ANSWER_S).brokers)
+    except KafkaException as error:
+        if error.args[0].code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT):  # noqa: SLF001 its public names
+            return False
+        raise
+
+
+def _ignore(_error: object) -> None:
+    """An error that the caller of the client sees anyway."""
+
+
+def _start_failure(words: str, log_file: Path) -> BrokerStartFailed:
+    return BrokerStartFailed(f"the embedded broker ended before it was ready ({words or 'it said nothing'}): see {log_file}")
