@@ -157,6 +157,13 @@ class Observer:
             partitions: Pairs of topic and partition, source topics only.
         """
 
+    def tables_revoked(self, *, partitions: Sequence[tuple[str, int]]) -> None:
+        """Table partitions left this worker, as `partitions_revoked`.
+
+        Args:
+            partitions: Pairs of table and partition.
+        """
+
     def recovery_progress(self, *, table: str, partition: int, done: int, total: int) -> None:
         """A table's partition is being read back from its changelog; the last call has `done == total`.
 
@@ -277,6 +284,10 @@ class Observers(Observer):
     def partitions_revoked(self, *, partitions: Sequence[tuple[str, int]]) -> None:
         """See `Observer.partitions_revoked`."""
         self._each("partitions_revoked", partitions=partitions)
+
+    def tables_revoked(self, *, partitions: Sequence[tuple[str, int]]) -> None:
+        """See `Observer.tables_revoked`."""
+        self._each("tables_revoked", partitions=partitions)
 
     def recovery_progress(self, *, table: str, partition: int, done: int, total: int) -> None:
         """See `Observer.recovery_progress`."""

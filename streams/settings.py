@@ -100,6 +100,7 @@ class Settings(BaseSettings):
 
     _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
     _file: Path | None = PrivateAttr(default=None)
+    _arguments: dict[str, object] = PrivateAttr(default_factory=dict)
 
     def __init__(self, config_file: str | Path | None = None, /, **groups: object) -> None:
         """Reads, merges and checks.
@@ -138,6 +139,7 @@ class Settings(BaseSettings):
             raise SettingsError("\n".join(problems))
         self._origins = origins
         self._file = path
+        self._arguments = groups
 
     @classmethod
     def settings_customise_sources(
@@ -155,6 +157,23 @@ class Settings(BaseSettings):
     def config_file(self) -> Path | None:
         """The TOML file that was read; None if there was none."""
         return self._file
+
+    def read_again(self) -> Settings:
+        """Settings made anew from the same arguments and file, and the environment as it is now.
+
+        Raises:
+            SettingsError: As at the first reading; also when the file has gone.
+        """
+        return type(self)(self._file, **self._arguments)
+
+    def with_changes(self, changes: Mapping[str, Mapping[str, object]]) -> Settings:
+        """A copy with some values replaced by others that are valid already.
+
+        Args:
+            changes: New values by group and name.
+        """
+        groups = {group: getattr(self, group).model_copy(update=dict(values)) for group, values in changes.items()}
+        return self.model_copy(update=groups)
 
     def origin(self, name: str) -> Origin:
         """Where a setting came from.

@@ -87,8 +87,7 @@ def _worker(worker: WorkerSettings) -> Iterator[Refusal]:
     if worker.transaction_timeout_ms < session * 1000:
         yield (
             "transaction_timeout_ms",
-            f"allowed is at least {session * 1000:g}, which is worker.session_timeout_s: "
-            "a pause that the group forgives must not cost the turn",
+            f"allowed is at least {session * 1000:g}, as worker.session_timeout_s: a pause the group forgives must cost no turn",
         )
 
 
