@@ -16,7 +16,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Row", "is_live", "markdown", "rows"]
 
-HOME: Final = "~"
+_INTRODUCTION: Final = f"""
+<!-- Written by `python -m streams.settings_report > docs/settings.md`; a test checks that it is current. -->
+
+A setting is taken from arguments, else the environment, else the TOML file, else its default. The file is `antiphon.toml`
+in the working directory, or the one that `{CONFIG_VARIABLE}` names. There, the first part of the name is the section:
+
+```toml
+[worker]
+partitions = 8
+```
+
+The same from the environment: `ANTIPHON_WORKER__PARTITIONS=8`; an empty variable counts as not set. Unknown names and values
+that are not allowed are refused at start, all at once, one line each. Secrets are never printed. While it runs, a worker
+follows changes of the settings marked *live* in its file. `antiphon settings` prints what holds and where it came from.
+""".strip().splitlines()
 
 
 class Row(NamedTuple):
@@ -81,23 +95,7 @@ def _default(group: str, name: str, field: FieldInfo) -> str:
 
 def markdown() -> str:
     """docs/settings.md: every setting by group, without anything of this machine."""
-    lines = [
-        "# Settings",
-        "",
-        "<!-- Written by `python -m streams.settings_report > docs/settings.md`; a test checks that it is current. -->",
-        "",
-        "A setting is taken from arguments, else the environment, else the TOML file, else its default. The file is",
-        f"`antiphon.toml` in the working directory, or the one that `{CONFIG_VARIABLE}` names. There, the name's first part is the section:",
-        "",
-        "```toml",
-        "[worker]",
-        "partitions = 8",
-        "```",
-        "",
-        "The same from the environment: `ANTIPHON_WORKER__PARTITIONS=8`; an empty variable counts as not set. Unknown names and",
-        "values that are not allowed are refused at start, all at once, one line each. Secrets are never printed. While it runs, a",
-        "worker follows changes of the settings marked *live* in its file. `antiphon settings` prints what holds and where it came from.",
-    ]
+    lines = ["# Settings", "", *_INTRODUCTION]
     group_before = ""
     for group, name, field in fields():
         if group != group_before:
