@@ -1,0 +1,157 @@
+"""One lane a partition number: what waits, what runs, and what has finished but is not committed.
+
+    fetched ─▶ waiting chunks ─▶ one running batch ─▶ finished effects ─▶ kafka transaction ─▶ committed parts
+
+Batches of one lane run one after another, so a key's records keep their order whatever the processor's concurrency is. Lanes do not wait
+for each other: a slow record holds up its own partition, and the others' finished batches commit without it. Topics with the same
+partition number share a lane because they share that partition of every table.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from streams.core.backpressure import Gate
+
+if TYPE_CHECKING:
+    from faust.types import TP
+
+    from streams.turns.batch import Batch, Effects, Record, TableLike
+
+__all__ = ["Chunk", "Lane", "Lanes"]
+
+UNSETTLED_MAX: Final = 2
+"""Finished batches a lane may have ahead of the log: one committing, one ready. More would only lengthen what a crash repeats."""
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Consecutive records of one topic partition that wait to become a batch.
+
+    Attributes:
+        tp: Where they come from.
+        records: The records, in offset order.
+        attempts: How often this very chunk has failed with a retryable error.
+        whole: Whether it may be joined or cut by size; a chunk cut out of a failed batch stays as it is.
+        not_before: Event-loop time before which it is not tried again, 0 when at once.
+    """
+
+    tp: TP
+    records: Sequence[Record]
+    attempts: int = 0
+    not_before: float = 0.0
+
+
+@dataclass(slots=True)
+class Lane:
+    """The state of one partition number on this worker."""
+
+    partition: int
+    waiting: deque[Chunk] = field(default_factory=deque)
+    running: Batch | None = None
+    chunk: Chunk | None = None
+    unsettled: list[Effects] = field(default_factory=list)
+    settling: int = 0
+
+    def free(self) -> bool:
+        """Whether another batch may start."""
+        return self.running is None and len(self.unsettled) < UNSETTLED_MAX
+
+    def ready(self) -> list[Effects]:
+        """Return the effects that no kafka transaction has taken yet, oldest first."""
+        return self.unsettled[self.settling :]
+
+    def layers(self, table: TableLike) -> tuple[dict[object, object], ...]:
+        """Return the uncommitted writes to a table, newest first."""
+        return tuple(writes for e in reversed(self.unsettled) if (writes := e.writes.get(table)))
+
+
+class Lanes:
+    """All lanes of one generation, and the read positions that go with them.
+
+    Args:
+        positions: For each topic partition, the offset of the first record to process.
+        batch_records_max: The most records of one batch.
+    """
+
+    def __init__(self, positions: dict[TP, int], *, batch_records_max: int) -> None:
+        self.received = dict(positions)
+        """The next offset to take from the fetcher."""
+        self.done = dict(positions)
+        """The next offset after every finished batch."""
+        self.committed = dict(positions)
+        """The next offset after every committed batch."""
+        self.due: dict[TP, int] = dict.fromkeys(positions, 0)
+        """When a batch without records is due (epoch ms); a first one finds the timers in the tables."""
+        self.lanes: dict[int, Lane] = {}
+        self._batch_records_max = batch_records_max
+        self._waiting: dict[TP, int] = dict.fromkeys(positions, 0)
+        self._gates = {tp: Gate(low=batch_records_max, high=2 * batch_records_max) for tp in positions}
+        for tp in positions:
+            self.lanes.setdefault(tp.partition, Lane(tp.partition))
+        self._tps = {p: [tp for tp in positions if tp.partition == p] for p in self.lanes}
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(self.lanes.values())
+
+    def offer(self, tp: TP, records: Sequence[Record]) -> bool | None:
+        """Take fetched records. Return whether the partition is to be paused (None: no change)."""
+        at = self.received[tp]
+        if records[0].offset < at:
+            records = [r for r in records if r.offset >= at]
+            if not records:
+                return None
+        self.received[tp] = records[-1].offset + 1
+        size, lane = self._batch_records_max, self.lanes[tp.partition]
+        for i in range(0, len(records), size):
+            lane.waiting.append(Chunk(tp, records[i : i + size] if len(records) > size else records))
+        return self._count(tp, len(records))
+
+    def _count(self, tp: TP, change: int) -> bool | None:
+        gate = self._gates[tp]
+        before = gate.closed
+        self._waiting[tp] += change
+        after = gate.measure(self._waiting[tp])
+        return after if after != before else None
+
+    def paused(self) -> set[TP]:
+        """Return the topic partitions that are not to be fetched now."""
+        return {tp for tp, gate in self._gates.items() if gate.closed}
+
+    def waiting(self, tp: TP) -> int:
+        """Return how many records of a topic partition wait, running ones not counted."""
+        return self._waiting[tp]
+
+    def next_chunk(self, lane: Lane, *, now_ms: int, now: float) -> tuple[Chunk | None, bool | None]:
+        """Return what the lane is to run now, and whether its partition's pausing changes.
+
+        A timer that is due takes a chunk with records of its topic partition if one is first in line, else an empty one.
+        """
+        for tp in self._tps[lane.partition]:
+            due = self.due.get(tp)
+            if due is not None and due <= now_ms and not (lane.waiting and lane.waiting[0].tp == tp):
+                return Chunk(tp, ()), None
+        if not lane.waiting or lane.waiting[0].not_before > now:
+            return None, None
+        chunk = lane.waiting.popleft()
+        return chunk, self._count(chunk.tp, -len(chunk.records))
+
+    def put_back(self, lane: Lane, chunks: Sequence[Chunk]) -> None:
+        """Put chunks back at the head of the line, in order."""
+        for chunk in reversed(chunks):
+            lane.waiting.appendleft(chunk)
+            self._count(chunk.tp, len(chunk.records))
+
+    def next_due_ms(self) -> int | None:
+        """Return when the next timer is due, over lanes that could run it."""
+        return min((due for tp, due in self.due.items() if self.lanes[tp.partition].free()), default=None)
+
+    def oldest_timestamp(self, tp: TP) -> int | None:
+        """Return the timestamp of the oldest record of a topic partition that is not finished, in epoch ms."""
+        lane = self.lanes[tp.partition]
+        if lane.chunk is not None and lane.chunk.tp == tp and lane.chunk.records:
+            return lane.chunk.records[0].timestamp
+        return next((c.records[0].timestamp for c in lane.waiting if c.tp == tp and c.records), None)
