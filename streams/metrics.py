@@ -303,7 +303,7 @@ def add_faust_sensors(app: object, registry: CollectorRegistry) -> bool:
     Returns:
         Whether they were added; False if this registry has them already, as when an app is made twice in one process.
     """
-    from faust.sensors.prometheus import FaustMetrics, PrometheusMonitor  # noqa: PLC0415 - half a second, by choice only
+    from faust.sensors.prometheus import FaustMetrics, PrometheusMonitor
 
     try:
         metrics = FaustMetrics.create(registry, "antiphon_faust")

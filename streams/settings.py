@@ -11,7 +11,8 @@
 Everything that is wrong is reported at once, one line each, with both names, the value (never a secret's) and what is
 allowed. A name that we do not know is refused, because a misspelt setting that is silently ignored is found in
 production; variables that Kubernetes makes for a service called antiphon are let through. An empty variable counts as
-not set, as Compose files write them. docs/settings.md lists every setting; `streams.settings_groups` defines them.
+not set, as Compose files write them. docs/settings.md lists every setting; `streams.settings_groups` and
+`streams.settings_kafka` define them.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from streams.settings_checks import disagreements
 from streams.settings_groups import (
     BrokerSettings,
     ClientSettings,
-    KafkaSettings,
     LogSettings,
     RegistrySettings,
     TracingSettings,
     WorkerSettings,
 )
+from streams.settings_kafka import KafkaSettings
 from streams.settings_words import ENV_PREFIX, allowed, env_name, shown
 
 if TYPE_CHECKING:

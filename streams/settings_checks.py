@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from streams.settings import Settings
-    from streams.settings_groups import KafkaSettings, WorkerSettings
+    from streams.settings_groups import WorkerSettings
+    from streams.settings_kafka import KafkaSettings
 
 __all__ = ["disagreements"]
 

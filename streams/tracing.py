@@ -14,6 +14,7 @@ With the exporter "none" there is no provider, no span and no header: `Tracing.p
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -258,17 +259,19 @@ class TracingObserver(Observer):
     def turn_committed(self, *, batches: int, records: int, outputs: int, run_s: float, commit_s: float, turn: int = 0) -> None:
         """See `Observer.turn_committed`."""
         span = self._turns.get(turn)
-        if span is not None:
-            span.set_attributes(
-                {
-                    "antiphon.batches": batches,
-                    "antiphon.records": records,
-                    "antiphon.outputs": outputs,
-                    "antiphon.run_s": run_s,
-                    "antiphon.commit_s": commit_s,
-                }
-            )
-            self._end(turn)
+        if span is None:  # an unnumbered turn, whose span is drawn when all of it is known
+            begin = time.time_ns() - int((run_s + commit_s) * 1e9)
+            span = self._turns[turn] = self._tracer.start_span("turn", _empty(), start_time=begin)
+        span.set_attributes(
+            {
+                "antiphon.batches": batches,
+                "antiphon.records": records,
+                "antiphon.outputs": outputs,
+                "antiphon.run_s": run_s,
+                "antiphon.commit_s": commit_s,
+            }
+        )
+        self._end(turn)
 
     def turn_refused(self, *, step: str, code: str, turn: int = 0) -> None:
         """See `Observer.turn_refused`."""
@@ -302,7 +305,7 @@ def _exporter(settings: TracingSettings) -> SpanExporter:
     if settings.exporter == "console":
         return ConsoleSpanExporter(out=sys.stderr)  # standard output belongs to --json
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ImportError as fault:
         raise SettingsError(
             "tracing.exporter (ANTIPHON_TRACING__EXPORTER) = 'otlp': its package is not installed; "

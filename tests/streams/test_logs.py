@@ -47,7 +47,7 @@ def entries(out: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_ours_and_the_libraries_entries_have_one_form() -> None:
-    """structlog's and the standard library's alike: time, level, logger, application, worker."""
+    """Structlog's and the standard library's alike: time, level, logger, application, worker."""
     out = io.StringIO()
     configured(out)
     logs.get("streams.turns").info("turn committed", records=4)

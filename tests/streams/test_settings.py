@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from faust.auth import SASLCredentials
 from pydantic import SecretStr
 
 from streams.errors import SettingsError
@@ -62,8 +63,10 @@ def test_every_mistake_is_reported_at_once_with_name_value_source_and_what_is_al
     monkeypatch.setenv("ANTIPHON_CLIENT__LINGER_MS", "soon")
     lines = refused(file, kafka={"bootstrap_servers": "kafka://x"})
     assert lines == [
-        "kafka.bootstrap_servers (ANTIPHON_KAFKA__BOOTSTRAP_SERVERS) = 'kafka://x', from the argument: "
-        "allowed is host:port[,host:port...], such as kafka-1:9092,kafka-2:9092 or [::1]:9092",
+        (
+            "kafka.bootstrap_servers (ANTIPHON_KAFKA__BOOTSTRAP_SERVERS) = 'kafka://x', from the argument: "
+            "allowed is host:port[,host:port...], such as kafka-1:9092,kafka-2:9092 or [::1]:9092"
+        ),
         "worker.partitions (ANTIPHON_WORKER__PARTITIONS) = '0', from the environment: allowed is a whole number from 1 to 10000",
         "client.linger_ms (ANTIPHON_CLIENT__LINGER_MS) = 'soon', from the environment: allowed is a whole number from 0 to 10000",
         f"log.level (ANTIPHON_LOG__LEVEL) = 'loud', from {file}: allowed is one of debug, info, warning, error",
@@ -131,11 +134,20 @@ def test_names_in_a_variable_are_separated_by_commas(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("groups", "words"),
     [
-        ({"kafka": {"security_protocol": "SASL_SSL", "bootstrap_servers": "a:1", "sasl_mechanism": "PLAIN"}}, "kafka.sasl_username"),
+        (
+            {"kafka": {"security_protocol": "SASL_SSL", "bootstrap_servers": "a:1", "sasl_mechanism": "PLAIN"}},
+            "kafka.sasl_username",
+        ),
         ({"kafka": {"sasl_username": "u"}}, "allowed is SASL_SSL or SASL_PLAINTEXT"),
         ({"kafka": {"ssl_ca_location": "/nowhere.pem"}}, "allowed is SSL or SASL_SSL"),
-        ({"kafka": {"security_protocol": "SSL", "bootstrap_servers": "a:1", "ssl_key_location": __file__}}, "ssl_certificate_location"),
-        ({"kafka": {"security_protocol": "SSL", "bootstrap_servers": "a:1", "ssl_ca_location": "/nowhere.pem"}}, "a file that exists"),
+        (
+            {"kafka": {"security_protocol": "SSL", "bootstrap_servers": "a:1", "ssl_key_location": __file__}},
+            "ssl_certificate_location",
+        ),
+        (
+            {"kafka": {"security_protocol": "SSL", "bootstrap_servers": "a:1", "ssl_ca_location": "/nowhere.pem"}},
+            "a file that exists",
+        ),
         ({"kafka": {"security_protocol": "SSL"}}, "kafka.bootstrap_servers"),
         ({"worker": {"heartbeat_s": 3}}, "worker.heartbeat_s (ANTIPHON_WORKER__HEARTBEAT_S) = '3.0': allowed is at most 2"),
         ({"worker": {"revoke_grace_s": 6}}, "allowed is less than 6"),
@@ -159,7 +171,11 @@ def test_no_text_of_the_settings_shows_a_secret(monkeypatch: pytest.MonkeyPatch)
     for text in (repr(settings), str(settings), settings.model_dump_json(), json.dumps(rows(settings))):
         assert SECRET not in text
     assert {row.name: row.value for row in rows(settings)}["kafka.sasl_password"] == "(secret)"
-    for wrong in ({"kafka": {"sasl_password": {"x": SECRET}}}, {"registry": {"url": f"http://u:{SECRET}@r"}}, {"kafka": [SECRET]}):
+    for wrong in (
+        {"kafka": {"sasl_password": {"x": SECRET}}},
+        {"registry": {"url": f"http://u:{SECRET}@r"}},
+        {"kafka": [SECRET]},
+    ):
         assert not any(SECRET in line for line in refused(**wrong))
     monkeypatch.setenv("ANTIPHON_KAFKA", '{"sasl_password": ' + SECRET)
     assert not any(SECRET in line for line in refused())
@@ -191,7 +207,7 @@ def test_plain_kafka_gives_clients_the_brokers_and_faust_no_credentials() -> Non
 
 
 def test_sasl_over_tls_reaches_both_clients(tmp_path: Path) -> None:
-    """librdkafka gets its own words, Faust its credentials with a context of the same files."""
+    """Librdkafka gets its own words, Faust its credentials with a context of the same files."""
     pem = _certificate(tmp_path)
     kafka = KafkaSettings(
         bootstrap_servers="a:1",
@@ -207,6 +223,7 @@ def test_sasl_over_tls_reaches_both_clients(tmp_path: Path) -> None:
     assert (config["security.protocol"], config["sasl.mechanism"]) == ("SASL_SSL", "SCRAM-SHA-512")
     assert (config["ssl.ca.location"], config["ssl.endpoint.identification.algorithm"]) == (str(pem), "none")
     credentials = kafka.faust_credentials()
+    assert isinstance(credentials, SASLCredentials)
     assert (credentials.username, credentials.password, credentials.mechanism.value) == ("user", SECRET, "SCRAM-SHA-512")
     assert credentials.protocol.value == "SASL_SSL"
     assert isinstance(credentials.ssl_context, ssl.SSLContext)

@@ -161,13 +161,29 @@ def test_the_console_exporter_writes_to_standard_error(capfd: pytest.CaptureFixt
     assert "publish t" in err
 
 
+def test_a_turn_without_a_number_is_a_span_of_its_length(tracing: Tracing, exported: InMemorySpanExporter) -> None:
+    """Drawn when it is committed; its processors then have no parent."""
+    observer = tracing.observer()
+    with observer.processor_span(Batch([Record()]), processor="p"):
+        pass
+    observer.turn_committed(batches=1, records=1, outputs=0, run_s=1.5, commit_s=0.5)
+    spans = finished(tracing, exported)
+    assert spans["p agents.events[2]"].parent is None
+    turn = spans["turn"]
+    assert turn.start_time is not None
+    assert turn.end_time is not None
+    assert 1.9e9 < turn.end_time - turn.start_time < 3e9
+
+
 async def test_otlp_over_http_reaches_a_collector() -> None:
     """A real POST of protobuf to the endpoint that the settings name."""
     import asyncio
 
     from aiohttp import web
 
-    pytest.importorskip("opentelemetry.exporter.otlp.proto.http.trace_exporter", reason="the extra antiphon[otlp] is not installed")
+    pytest.importorskip(
+        "opentelemetry.exporter.otlp.proto.http.trace_exporter", reason="the extra antiphon[otlp] is not installed"
+    )
     got: list[tuple[str, bytes]] = []
 
     async def collect(request: web.Request) -> web.Response:
