@@ -194,6 +194,15 @@ class App(faust.App):  # type: ignore[misc]
                 raise TopicMissing(name, partitions=self.options.partitions)
             topics.ensure(name, partitions=self.options.partitions, replication_factor=self.options.replication_factor)
 
+    def change(self, *, batch_records_max: int | None = None, stall_after_s: float | None = None) -> None:
+        """Change what may change while the worker runs; batches already cut stay as they are."""
+        new = {"batch_records_max": batch_records_max, "stall_after_s": stall_after_s}
+        self.options = replace(self.options, **{name: value for name, value in new.items() if value is not None})
+        if self._consumer is not None:
+            self._consumer.batch_records_max = self.options.batch_records_max
+            if self._consumer.runner.lanes is not None:
+                self._consumer.runner.lanes.batch_records_max = self.options.batch_records_max
+
     # ---- seeing
 
     def status(self) -> Status:

@@ -87,7 +87,8 @@ class Lanes:
         self.due: dict[TP, int] = dict.fromkeys(positions, 0)
         """When a batch without records is due (epoch ms); a first one finds the timers in the tables."""
         self.lanes: dict[int, Lane] = {}
-        self._batch_records_max = batch_records_max
+        self.batch_records_max = batch_records_max
+        """The most records of a batch cut from now on."""
         self._waiting: dict[TP, int] = dict.fromkeys(positions, 0)
         self._gates = {tp: Gate(low=batch_records_max, high=2 * batch_records_max) for tp in positions}
         for tp in positions:
@@ -105,7 +106,7 @@ class Lanes:
             if not records:
                 return None
         self.received[tp] = records[-1].offset + 1
-        size, lane = self._batch_records_max, self.lanes[tp.partition]
+        size, lane = self.batch_records_max, self.lanes[tp.partition]
         for i in range(0, len(records), size):
             lane.waiting.append(Chunk(tp, records[i : i + size] if len(records) > size else records))
         return self._count(tp, len(records))

@@ -1,0 +1,1 @@
+"""The same work on different runtimes, each a process of its own that prints one JSON line."""
