@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource, NewTopic, OffsetSpec, ResourceType
 
 from streams.errors import (
     AntiphonError,
@@ -78,7 +78,7 @@ class PartitionInfo:
 
 @dataclass(frozen=True, slots=True)
 class TopicDescription:
-    """A topic, its partitions, and the settings that differ from the broker's defaults."""
+    """A topic, its partitions, and the settings that are its own, not the broker's."""
 
     name: str
     partitions: tuple[PartitionInfo, ...]
@@ -207,7 +207,8 @@ class Topics:
         )
         resource = ConfigResource(ResourceType.TOPIC, name)
         entries = self._call(name, "describe", self._admin.describe_configs([resource])[resource])
-        config = {key: entry.value for key, entry in sorted(entries.items()) if not entry.is_default and not entry.is_sensitive}
+        own = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+        config = {key: entry.value for key, entry in sorted(entries.items()) if entry.source == own and not entry.is_sensitive}
         return TopicDescription(name, partitions, config)
 
     def delete(self, name: str) -> None:
