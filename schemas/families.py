@@ -1,0 +1,12 @@
+"""The event families of this distribution. A new one is a module with an `EVENTS` tuple and a line here; see docs/schemas.md."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from schemas import work
+from schemas.events import Event
+
+__all__ = ["BUILT_IN"]
+
+BUILT_IN: Final[tuple[type[Event], ...]] = (*work.EVENTS,)
