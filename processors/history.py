@@ -18,18 +18,17 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, ClassVar, Final
 
 import orjson
-import pydantic
 
-from schemas.errors import AntiphonError
+from schemas.errors import AntiphonError, Fault, InvalidEvent
 from schemas.work import ChangeCommitted, FileChanged
 
-__all__ = ["Entry", "HistoryError", "Malformed", "WorkEvent", "from_fields", "read_file"]
+__all__ = ["BadEvent", "Entry", "HistoryError", "Malformed", "WorkEvent", "from_fields", "parse_line", "read_file"]
 
 WorkEvent = ChangeCommitted | FileChanged
 
@@ -46,6 +45,9 @@ PATH_CHARS_MAX: Final = 4096
 NUMBER_MAX: Final = 2**53 - 1
 """Largest number: what every JSON reader keeps exactly."""
 
+PROGRESS_LINES: Final = 1000
+"""Lines between two words about progress: some milliseconds."""
+
 _COMMON: Final = {"seq": int, "ts": int, "arrived": int, "agent": str, "task": str, "added": int, "removed": int}
 _SHAPES: Final[dict[str, tuple[type[WorkEvent], dict[str, type], frozenset[str]]]] = {
     "change.committed": (ChangeCommitted, {**_COMMON, "files": int, "reverts": str}, frozenset({"reverts"})),
@@ -60,8 +62,8 @@ _UTF8_MARK: Final = b"\xef\xbb\xbf"
 class HistoryError(AntiphonError):
     """The history cannot be read at all. The message names it and says what is wrong; give another one."""
 
-    retryable = False
-    fault: Literal["caller", "operator", "broker", "bug"] = "caller"
+    retryable: ClassVar[bool] = False
+    fault: ClassVar[Fault] = "caller"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +125,8 @@ def from_fields(fields: Mapping[str, Any], *, now_ms: int) -> WorkEvent:
             raise BadEvent("InTheFuture", f"{name} is {values[name]}, more than a day after now ({now_ms})")
     try:
         return cls(**values)
-    except pydantic.ValidationError as e:
-        first = e.errors(include_url=False)[0]
-        raise BadEvent("InvalidEvent", f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from e
+    except InvalidEvent as e:
+        raise BadEvent("InvalidEvent", str(e)) from e
 
 
 def parse_line(raw: bytes, *, now_ms: int) -> WorkEvent | Malformed:
@@ -144,12 +145,13 @@ def parse_line(raw: bytes, *, now_ms: int) -> WorkEvent | Malformed:
         return Malformed(raw, e.error, str(e))
 
 
-def read_file(path: Path, *, now_ms: int) -> Iterator[Entry]:
+def read_file(path: Path, *, now_ms: int, on_progress: Callable[[float], None] | None = None) -> Iterator[Entry]:
     """Read a file of JSON lines, gzip or not (its first bytes tell).
 
     Args:
         path: The file.
         now_ms: The time now, to refuse events of the future.
+        on_progress: Told every now and then which part of the file is read, 0 to 1.
 
     Yields:
         One entry for each line that is not blank. Where gzip data is damaged or cut off, one malformed entry says so and is the last.
@@ -161,10 +163,13 @@ def read_file(path: Path, *, now_ms: int) -> Iterator[Entry]:
     try:
         with path.open("rb") as file:
             zipped = file.read(2) == _GZIP_MAGIC
+            size = max(file.seek(0, io.SEEK_END), 1)
             file.seek(0)
             lines: BinaryIO = io.BufferedReader(gzip.GzipFile(fileobj=file)) if zipped else file  # type: ignore[arg-type]
             for entry in _entries(lines, now_ms):
                 found = True
+                if on_progress is not None and entry.line % PROGRESS_LINES == 0:
+                    on_progress(file.tell() / size)
                 yield entry
     except FileNotFoundError:
         raise HistoryError(f"{path}: there is no such file; give a file of JSON lines (.jsonl or .jsonl.gz)") from None

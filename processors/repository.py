@@ -17,7 +17,7 @@ import hashlib
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -53,20 +53,27 @@ _REVERTS: Final = re.compile(rb"This reverts commit ([0-9a-f]{7,64})")
 _TASK_DIGITS: Final = 12
 
 
-def read_repository(path: Path, *, now_ms: int) -> Iterator[Entry]:
+def read_repository(path: Path, *, now_ms: int, on_progress: Callable[[float], None] | None = None) -> Iterator[Entry]:
     """Read the history of a git repository's current branch; the line number of an entry counts changes and files from 1.
+
+    Args:
+        path: The repository, bare or not.
+        now_ms: The time now, to refuse events of the future.
+        on_progress: Told with every change which part of them is read, 0 to 1.
 
     Raises:
         HistoryError: There is no git, the path is no repository, it has no commit, or git failed on the way.
     """
-    _check(path)
+    changes = _count(path)
     with tempfile.TemporaryFile() as complaints:
         git = subprocess.Popen([*_GIT, "-C", str(path), *_LOG], stdout=subprocess.PIPE, stderr=complaints, stdin=subprocess.DEVNULL)
         try:
             if git.stdout is None:
                 raise AssertionError("the pipe was asked for")
             line = 0
-            for fields in _changes(_tokens(git.stdout)):
+            for number, fields in enumerate(_changes(_tokens(git.stdout)), 1):
+                if on_progress is not None:
+                    on_progress(number / max(number, changes))
                 for parsed in _events(fields, line, now_ms):
                     line += 1
                     yield Entry(line, parsed)
@@ -87,18 +94,23 @@ def agent_of(address: bytes) -> str:
     return "agent-" + hashlib.sha256(address.strip().lower()).hexdigest()[:8]
 
 
-def _check(path: Path) -> None:
+def _count(path: Path) -> int:
+    """Return how many changes there are, or raise where that question makes no sense."""
     if not path.exists():
         raise HistoryError(f"{path}: there is no such directory; give a git repository")
     try:
-        inside = subprocess.run([*_GIT, "-C", str(path), "rev-parse", "--git-dir"], capture_output=True, check=False, stdin=subprocess.DEVNULL)
-        if inside.returncode != 0:
-            raise HistoryError(f"{path}: this is no git repository: {_first_line(inside.stderr)}")
-        head = subprocess.run([*_GIT, "-C", str(path), "rev-parse", "--verify", "-q", "HEAD"], capture_output=True, check=False, stdin=subprocess.DEVNULL)
+        inside = _git(path, "rev-parse", "--git-dir")
     except FileNotFoundError:
         raise HistoryError("git is not installed; install it, or give a file with --events") from None
-    if head.returncode != 0:
+    if inside.returncode != 0:
+        raise HistoryError(f"{path}: this is no git repository: {_first_line(inside.stderr)}")
+    if _git(path, "rev-parse", "--verify", "-q", "HEAD").returncode != 0:
         raise HistoryError(f"{path}: the repository has no commit yet")
+    return int(_git(path, "rev-list", "--count", "--no-merges", "HEAD").stdout or 0)
+
+
+def _git(path: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([*_GIT, "-C", str(path), *words], capture_output=True, check=False, stdin=subprocess.DEVNULL)
 
 
 def _first_line(complaint: bytes) -> str:

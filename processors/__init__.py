@@ -1,0 +1,1 @@
+"""Faust agents over pure cores: `processors.core.<name>` decides, `processors.<name>` runs it on Kafka."""

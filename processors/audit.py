@@ -1,0 +1,89 @@
+"""The end of a run: reads everything back, read committed, checks that the numbers agree, and proves the tables by replay."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from processors import activity, overlap
+from processors.feeding import Fed
+from processors.log_reader import LogReader, LogRecord
+from processors.proof import Place, compare, decoded, live_rows, rebuild_activity, rebuild_overlap
+from processors.report import Check, Findings, Report, findings
+from schemas.work import FileChanged, LateEvent, OverlapFound, WindowClosed
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from processors.stage import Stage
+
+__all__ = ["audit"]
+
+
+def audit(on: Stage, fed: Fed, report: Report, progress: Progress) -> None:
+    """Fill in the report: outputs, dead letters, findings, checks and replay. The workers have stopped: nothing moves any more.
+
+    Raises:
+        BrokerError: The broker does not answer.
+    """
+    bar = progress.add_task("replay", total=fed.produced + fed.files)
+    with on.reader() as reader:
+        lines, events = Counter[str](), Counter[str]()
+        for record in reader.read(on.history_dead_letters):
+            lines[_header(record, "dl-error")] += 1
+        set_aside: set[Place] = set()
+        for record in reader.read(on.worker_dead_letters):
+            place = (_header(record, "dl-topic"), int(_header(record, "dl-partition")), int(_header(record, "dl-offset")))
+            if place not in set_aside:
+                set_aside.add(place)
+                events[_header(record, "dl-error")] += 1
+        report.dead_letters = dict(lines + events)
+        report.outputs = {on.files: _count(reader, on.files)}
+        for kind in (OverlapFound, WindowClosed, LateEvent):
+            report.outputs[on.topic(kind.topic)] = _count(reader, on.topic(kind.topic))
+        live_activity = live_rows(reader.read(on.changelog(activity.TABLE)))
+        live_overlap = live_rows(reader.read(on.changelog(overlap.TABLE)))
+        report.findings = findings(decoded(live_activity), decoded(live_overlap))
+        report.checks = _checks(on, fed, report, report.findings, set_aside, lines.total())
+        seen, files_set_aside = Counter[str](), 0
+
+        def watched(records: Iterable[LogRecord]) -> Iterator[LogRecord]:
+            nonlocal files_set_aside
+            for record in records:
+                if record[:3] in set_aside and record.topic == on.events:
+                    files_set_aside += on.codec.type_of(record) == FileChanged.event_type
+                seen[record.topic] += 1
+                if not seen.total() % 1000:
+                    progress.update(bar, completed=seen.total())
+                yield record
+
+        decode, options = on.codec.decode, on.options
+        again = rebuild_activity(watched(reader.read(on.events)), decode, options.windows, without=set_aside)
+        report.replay = [compare(activity.TABLE, live_activity, again)]
+        again = rebuild_overlap(watched(reader.read(on.files)), decode, options.limits, without=set_aside)
+        report.replay.append(compare(overlap.TABLE, live_overlap, again))
+        report.checks.insert(1, Check("produced = events in Kafka", fed.produced, seen[on.events]))
+        report.checks.insert(3, Check("files produced = keyed by path + dead-lettered", fed.files, report.outputs[on.files] + files_set_aside))
+        progress.update(bar, completed=fed.produced + fed.files)
+
+
+def _checks(on: Stage, fed: Fed, report: Report, found: Findings, set_aside: set[Place], dead_lines: int) -> list[Check]:
+    """Compare what was counted here with what was counted there."""
+    of = Counter(topic for topic, _, _ in set_aside)
+    return [
+        Check("lines read = produced + dead-lettered", fed.read, fed.produced + dead_lines),
+        Check("produced = processed by activity + dead-lettered", fed.produced, found.events + of[on.events]),
+        Check("keyed by path = folded by overlap + dead-lettered", report.outputs[on.files], found.changes + of[on.files]),
+        Check("overlaps in the table = published", found.overlaps, report.outputs[on.topic(OverlapFound.topic)]),
+        Check("closed windows in the table = published", found.windows_closed, report.outputs[on.topic(WindowClosed.topic)]),
+        Check("late events in the table = published", found.late, report.outputs[on.topic(LateEvent.topic)]),
+    ]
+
+
+def _count(reader: LogReader, topic: str) -> int:
+    return sum(1 for _ in reader.read(topic))
+
+
+def _header(record: LogRecord, name: str) -> str:
+    return next((value.decode(errors="replace") for key, value in record.headers if key == name), "0")

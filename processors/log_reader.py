@@ -1,0 +1,127 @@
+"""Reads whole topics as they are now, read committed, and asks a group how far it is. For reports and proofs, not for work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from streams.errors import BrokerUnavailable
+from streams.topics import broker_error
+
+__all__ = ["LogReader", "LogRecord"]
+
+STALL_S: Final = 30.0
+"""Without a record or an end for so long, the broker is gone: it answers a fetch within half a second."""
+CHUNK: Final = 5000
+"""Records taken at a time."""
+
+
+class LogRecord(NamedTuple):
+    """A record, in the shape in which the runtime's codec reads it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class LogReader:
+    """Topics of a cluster, to read; a context manager.
+
+    Args:
+        client: librdkafka settings that reach the broker.
+        group: The group whose positions `committed` tells. It is not joined and nothing is committed.
+    """
+
+    def __init__(self, client: Mapping[str, Any], *, group: str) -> None:
+        self._servers = str(client.get("bootstrap.servers", ""))
+        self._consumer = Consumer(
+            {
+                **client,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 50,
+                "log_level": 0,
+            }
+        )
+
+    def __enter__(self) -> LogReader:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Close the connection."""
+        self._consumer.close()
+
+    def partitions(self, topic: str) -> list[int]:
+        """Return the partitions of a topic.
+
+        Raises:
+            BrokerError: The broker does not answer.
+        """
+        try:
+            return sorted(self._consumer.list_topics(topic, timeout=STALL_S).topics[topic].partitions)
+        except KafkaException as e:
+            raise broker_error(self._servers, e.args[0]) from e
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """Return the offset after the last stable record, by partition."""
+        return {p: self._watermarks(topic, p)[1] for p in self.partitions(topic)}
+
+    def committed(self, topic: str) -> dict[int, int]:
+        """Return the group's next offset, by partition; 0 where it has none."""
+        try:
+            places = self._consumer.committed([TopicPartition(topic, p) for p in self.partitions(topic)], timeout=STALL_S)
+        except KafkaException as e:
+            raise broker_error(self._servers, e.args[0]) from e
+        return {place.partition: max(0, place.offset) for place in places}
+
+    def read(self, topic: str) -> Iterator[LogRecord]:
+        """Yield every record of a topic, each partition in order, up to its present end.
+
+        Raises:
+            BrokerError: The broker does not answer.
+        """
+        waiting = set(self.partitions(topic))
+        self._consumer.assign([TopicPartition(topic, p, 0) for p in waiting])
+        deadline = time.monotonic() + STALL_S
+        try:
+            while waiting:
+                messages = self._consumer.consume(CHUNK, timeout=0.5)
+                if messages:
+                    deadline = time.monotonic() + STALL_S
+                elif time.monotonic() > deadline:
+                    raise BrokerUnavailable(self._servers, f"no record of {topic} for {STALL_S:.0f} s")
+                for message in messages:
+                    if (error := message.error()) is None:
+                        yield LogRecord(
+                            message.topic(),
+                            message.partition(),
+                            message.offset(),
+                            message.timestamp()[1],
+                            message.key(),
+                            message.value(),
+                            message.headers() or (),
+                        )
+                    elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 its public name
+                        waiting.discard(message.partition())
+                    else:
+                        raise broker_error(self._servers, error)
+        finally:
+            self._consumer.unassign()
+
+    def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
+        try:
+            first, after = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=STALL_S)
+        except KafkaException as e:
+            raise broker_error(self._servers, e.args[0]) from e
+        return int(first), int(after)
