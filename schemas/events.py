@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from enum import Enum
 from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Self, get_args, get_origin
 
@@ -31,7 +32,17 @@ from pydantic.fields import FieldInfo
 
 from schemas.errors import InvalidEvent
 
-__all__ = ["ATTRIBUTES", "ID_CHARS_MAX", "SOURCE_CHARS_MAX", "SUBJECT_CHARS_MAX", "TIME_MS_MAX", "TRACESTATE_CHARS_MAX", "Event", "is_traceparent"]
+__all__ = [
+    "ATTRIBUTES",
+    "ID_CHARS_MAX",
+    "SOURCE_CHARS_MAX",
+    "SUBJECT_CHARS_MAX",
+    "TIME_MS_MAX",
+    "TRACESTATE_CHARS_MAX",
+    "Event",
+    "check_attribute",
+    "is_traceparent",
+]
 
 ID_CHARS_MAX: Final = 512
 """Characters of an id. The ids made here are `topic/partition/offset/n`: 249 for the longest topic name and 43 for the numbers."""
@@ -63,7 +74,7 @@ def is_traceparent(text: str) -> bool:
     return _TRACEPARENT.match(text) is not None
 
 
-def _clean(value: str) -> str:
+def _text(value: str) -> str:
     if not (value.isascii() and value.isprintable()) and _CONTROL.search(value):
         raise ValueError("text without control characters is allowed (CloudEvents, type String)")
     return value
@@ -72,7 +83,7 @@ def _clean(value: str) -> str:
 def _uri(value: str) -> str:
     if " " in value:
         raise ValueError("a URI reference is allowed, so no spaces")
-    return _clean(value)
+    return _text(value)
 
 
 def _trace(value: str) -> str:
@@ -87,7 +98,38 @@ def _state(value: str) -> str:
     return value
 
 
-_Id = Annotated[str, Field(max_length=ID_CHARS_MAX), AfterValidator(_clean)]
+_TRACEPARENT_CHARS: Final = 55
+_TEXTS: Final[dict[str, tuple[int, Callable[[str], str]]]] = {
+    "id": (ID_CHARS_MAX, _text),
+    "source": (SOURCE_CHARS_MAX, _uri),
+    "subject": (SUBJECT_CHARS_MAX, _text),
+    "traceparent": (_TRACEPARENT_CHARS, _trace),
+    "tracestate": (TRACESTATE_CHARS_MAX, _state),
+    "correlation_id": (ID_CHARS_MAX, _text),
+    "causation_id": (ID_CHARS_MAX, _text),
+}
+_Id = Annotated[str, Field(max_length=ID_CHARS_MAX), AfterValidator(_text)]
+
+
+def check_attribute(name: str, value: object) -> None:
+    """Check one attribute as an event does, without making one.
+
+    Raises:
+        InvalidEvent: It has no such attribute, or the value is not allowed.
+    """
+    if (rule := _TEXTS.get(name)) is not None:
+        chars_max, check = rule
+        if type(value) is str and len(value) <= chars_max:
+            try:
+                check(value)
+            except ValueError as e:
+                raise InvalidEvent(f"{name} is {shown(value)}: {e}") from e
+            return
+        raise InvalidEvent(f"{name} is {shown(value)}: text of {chars_max} characters at most is allowed")
+    if name != "time_ms":
+        raise InvalidEvent(f"{shown(name)} is no attribute: {', '.join(ATTRIBUTES)} are allowed")
+    if type(value) is not int or not 0 <= value <= TIME_MS_MAX:
+        raise InvalidEvent(f"time_ms is {shown(value)}: a whole number from 0 to {TIME_MS_MAX} is allowed")
 
 
 def shown(value: object) -> str:
@@ -130,7 +172,7 @@ class Event(BaseModel):
 
     id: _Id = ""
     source: Annotated[str, Field(max_length=SOURCE_CHARS_MAX), AfterValidator(_uri)] = ""
-    subject: Annotated[str, Field(max_length=SUBJECT_CHARS_MAX), AfterValidator(_clean)] = ""
+    subject: Annotated[str, Field(max_length=SUBJECT_CHARS_MAX), AfterValidator(_text)] = ""
     time_ms: Annotated[int, Field(ge=0, le=TIME_MS_MAX)] = 0
     traceparent: Annotated[str, AfterValidator(_trace)] = ""
     tracestate: Annotated[str, Field(max_length=TRACESTATE_CHARS_MAX), AfterValidator(_state)] = ""
@@ -213,8 +255,9 @@ class Event(BaseModel):
         update: dict[str, Any] = {name: value for name, value in zip(ATTRIBUTES, given, strict=True) if value and not mine[name]}
         if not update:
             return self
-        checked = Event(**update).__dict__
-        return self.model_copy(update={name: checked[name] for name in update})
+        for name, value in update.items():
+            check_attribute(name, value)
+        return self.model_copy(update=update)
 
     def caused_by(self, other: Event) -> Self:
         """Return the event as an effect of `other`: its causation, its conversation and its trace, where they are not set yet."""
