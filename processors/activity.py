@@ -1,4 +1,4 @@
-"""Runs `processors.core.activity` over the agents' events: rows in the table `activity`, closed windows and late events as they come."""
+"""Runs `processors.core.activity` over the agents' events: rows in a table, closed windows and late events as they come."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from processors import activity, overlap
 from processors.feeding import Fed
 from processors.log_reader import LogReader, LogRecord
 from processors.proof import Place, compare, decoded, live_rows, rebuild_activity, rebuild_overlap
-from processors.report import Check, Findings, Report, findings
+from processors.report import Check, Report, findings
 from schemas.work import FileChanged, LateEvent, OverlapFound, WindowClosed
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def audit(on: Stage, fed: Fed, report: Report, progress: Progress) -> None:
         live_activity = live_rows(reader.read(on.changelog(activity.TABLE)))
         live_overlap = live_rows(reader.read(on.changelog(overlap.TABLE)))
         report.findings = findings(decoded(live_activity), decoded(live_overlap))
-        report.checks = _checks(on, fed, report, report.findings, set_aside, lines.total())
+        report.checks = _checks(on, fed, report, set_aside, lines.total())
         seen, files_set_aside = Counter[str](), 0
 
         def watched(records: Iterable[LogRecord]) -> Iterator[LogRecord]:
@@ -64,12 +64,17 @@ def audit(on: Stage, fed: Fed, report: Report, progress: Progress) -> None:
         again = rebuild_overlap(watched(reader.read(on.files)), decode, options.limits, without=set_aside)
         report.replay.append(compare(overlap.TABLE, live_overlap, again))
         report.checks.insert(1, Check("produced = events in Kafka", fed.produced, seen[on.events]))
-        report.checks.insert(3, Check("files produced = keyed by path + dead-lettered", fed.files, report.outputs[on.files] + files_set_aside))
+        report.checks.insert(
+            3, Check("files produced = keyed by path + dead-lettered", fed.files, report.outputs[on.files] + files_set_aside)
+        )
         progress.update(bar, completed=fed.produced + fed.files)
 
 
-def _checks(on: Stage, fed: Fed, report: Report, found: Findings, set_aside: set[Place], dead_lines: int) -> list[Check]:
+def _checks(on: Stage, fed: Fed, report: Report, set_aside: set[Place], dead_lines: int) -> list[Check]:
     """Compare what was counted here with what was counted there."""
+    found = report.findings
+    if found is None:
+        raise AssertionError("the findings come first")
     of = Counter(topic for topic, _, _ in set_aside)
     return [
         Check("lines read = produced + dead-lettered", fed.read, fed.produced + dead_lines),

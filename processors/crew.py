@@ -1,7 +1,8 @@
 """Worker processes of a job: started, watched and stopped, and never left behind.
 
-Each worker has a keeper (`streams.keeper`) that ends it when this process is gone, even by SIGKILL. Ctrl-C at the terminal is for the
-owner alone, who then stops the workers in its own order: SIGTERM, which lets a worker finish its turn, and SIGKILL after `STOP_S`.
+Each worker has a keeper (`streams.keeper`) that ends it when this process is gone, even by SIGKILL. Ctrl-C at the terminal is for
+the owner alone, who then stops the workers in its own order: SIGTERM, which lets a worker finish its turn, and SIGKILL after
+`STOP_S`.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
     history ─▶ agents.events ─▶ worker 1, worker 2 ─▶ tables, agents.files, agents.overlaps, agents.windows, agents.late
        └─▶ demo.dead-letters (malformed lines)   └─▶ <app>.dead-letters (what a worker cannot take)
 
-Exit code 0 when produced = processed + dead-lettered and every table equals its replay, 1 when not, 130 after Ctrl-C. The broker is the
-configured one, where topics get a prefix of their own and are removed afterwards, or an embedded one with a data directory of its own.
+Exit code 0 when produced = processed + dead-lettered and every table equals its replay, 1 when not, 130 after Ctrl-C. The broker
+is the configured one, where topics get a prefix of their own and are removed afterwards, or an embedded one with a data directory
+of its own.
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ PARTS: Final = 1000
 """Steps of the progress bar of the reading."""
 
 
-def command(
-    events: Annotated[Path | None, typer.Option(help="A history as JSON lines (.jsonl, .jsonl.gz); else the bundled one.", show_default=False)] = None,
+def command(  # noqa: PLR0917 typer calls it by name
+    events: Annotated[
+        Path | None, typer.Option(help="A history as JSON lines (.jsonl, .jsonl.gz); else the bundled one.", show_default=False)
+    ] = None,
     repo: Annotated[Path | None, typer.Option(help="A git repository, as a history.", show_default=False)] = None,
     workers: Annotated[int, typer.Option(min=1, max=WORKERS_MAX, help="Worker processes.")] = 2,
     partitions: Annotated[int, typer.Option(min=1, max=PARTITIONS_MAX, help="Partitions of every topic.")] = 4,
@@ -90,7 +93,13 @@ def run(
     path = repo or events or BUNDLED
     name = path.resolve().name
     progress = Progress(
-        SpinnerColumn(), TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console, transient=True
+        SpinnerColumn(),
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
     )
     with ExitStack() as cleanup:
         cleanup.enter_context(progress)

@@ -17,6 +17,8 @@ from streams.errors import BrokerError, BrokerUnavailable
 
 __all__ = ["Fed", "feed"]
 
+Headers = list[tuple[str, bytes]]
+
 FLUSH_S: Final = 60.0
 """For the last records to be acknowledged; the buffer holds a few seconds' worth."""
 TICK_ENTRIES: Final = 2000
@@ -30,7 +32,7 @@ SOURCE: Final = "/antiphon/history"
 
 @dataclass(slots=True)
 class Fed:
-    """What went in: entries read, events produced, dead letters by the class of their fault, first and last line counted from 1."""
+    """What went in: entries read, events produced, dead letters by the class of their fault."""
 
     read: int = 0
     produced: int = 0
@@ -92,17 +94,22 @@ def feed(
     )
     fed, started = Fed(), time.perf_counter()
 
-    def send(topic: str, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+    def send(topic: str, key: bytes, value: bytes, headers: Headers) -> None:
         while True:
             try:
-                return producer.produce(topic, value, key, headers=headers)
+                return producer.produce(topic, value, key, headers=list(headers))
             except BufferError:
                 producer.poll(0.05)
 
     for entry in entries:
         fed.read += 1
         if isinstance(entry.event, Malformed):
-            send(dead_letter_topic, str(entry.line).encode(), entry.event.raw, _dead_letter_headers(entry.event, entry.line, history, now_ms))
+            send(
+                dead_letter_topic,
+                str(entry.line).encode(),
+                entry.event.raw,
+                _dead_letter_headers(entry.event, entry.line, history, now_ms),
+            )
             fed.dead_letters[entry.event.error] += 1
         else:
             send(*_encoded(codec, entry.event, entry.line, topic_of))
@@ -116,19 +123,21 @@ def feed(
     left = producer.flush(FLUSH_S)
     _raise_first(failures)
     if left:
-        raise BrokerUnavailable(str(client.get("bootstrap.servers", "")), f"{left} records are not acknowledged after {FLUSH_S:.0f} s")
+        raise BrokerUnavailable(
+            str(client.get("bootstrap.servers", "")), f"{left} records are not acknowledged after {FLUSH_S:.0f} s"
+        )
     fed.seconds = time.perf_counter() - started
     tick(fed)
     return fed
 
 
-def _encoded(codec: Codec, event: WorkEvent, line: int, topic_of: Callable[[str], str]) -> tuple[str, bytes, bytes, list[tuple[str, bytes]]]:
+def _encoded(codec: Codec, event: WorkEvent, line: int, topic_of: Callable[[str], str]) -> tuple[str, bytes, bytes, Headers]:
     stamped = event.stamped(id=f"line-{line}", source=SOURCE, time_ms=event.ts)
     topic, key, value, headers = codec.encode(stamped, topic=topic_of(event.topic))
     return topic, key, value, headers
 
 
-def _dead_letter_headers(malformed: Malformed, line: int, history: str, now_ms: int) -> list[tuple[str, bytes]]:
+def _dead_letter_headers(malformed: Malformed, line: int, history: str, now_ms: int) -> Headers:
     """Return the headers that every dead letter of ours has; the place is the history and the line in it."""
     words = {
         "dl-app": APPLICATION,
@@ -148,4 +157,6 @@ def _dead_letter_headers(malformed: Malformed, line: int, history: str, now_ms: 
 
 def _raise_first(failures: list[KafkaError]) -> None:
     if failures:
-        raise BrokerError(f"{len(failures)} records were not acknowledged, the first because of {failures[0].name()}: {failures[0].str()}")
+        raise BrokerError(
+            f"{len(failures)} records were not acknowledged, the first because of {failures[0].name()}: {failures[0].str()}"
+        )

@@ -4,8 +4,8 @@
                      ├─▶ entries(...) ─▶ Entry(line, event)  or  Entry(line, malformed: raw bytes and reason)
     git repository ──┘
 
-Nothing is dropped: every line that is not blank gives one entry, and what is no valid event says why, with its line number and bytes.
-Nothing is loaded whole: memory is bounded by one line, or by one change of a repository.
+Nothing is dropped: every line that is not blank gives one entry, and what is no valid event says why, with its line number and
+bytes. Nothing is loaded whole: memory is bounded by one line, or by one change of a repository.
 
 A line is one JSON object with exactly these fields (times in epoch milliseconds):
 
@@ -28,7 +28,8 @@ import orjson
 from schemas.errors import AntiphonError, Fault, InvalidEvent
 from schemas.work import ChangeCommitted, FileChanged
 
-__all__ = ["BadEvent", "Entry", "HistoryError", "Malformed", "WorkEvent", "from_fields", "parse_line", "read_file"]
+__all__ = ["BadEvent", "Entry", "HistoryError",
+    "HistoryMissing", "Malformed", "WorkEvent", "from_fields", "parse_line", "read_file"]
 
 WorkEvent = ChangeCommitted | FileChanged
 
@@ -64,6 +65,10 @@ class HistoryError(AntiphonError):
 
     retryable: ClassVar[bool] = False
     fault: ClassVar[Fault] = "caller"
+
+
+class HistoryMissing(HistoryError):
+    """There is nothing where the history should be; correct the path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +111,17 @@ def from_fields(fields: Mapping[str, Any], *, now_ms: int) -> WorkEvent:
     missing = [name for name in types if name not in fields and name not in optional]
     if missing:
         raise BadEvent("MissingField", f"{kind} lacks {', '.join(missing)}")
-    values = {}
+    values: dict[str, Any] = {}
     for name, value in fields.items():
         if name == "type":
             continue
         if (wanted := types.get(name)) is None:
             raise BadEvent("ExtraField", f"{kind} has no field {_short(name)}")
         if type(value) is not wanted:
-            raise BadEvent("WrongType", f"{name} is {_short(value)}: {'a whole number' if wanted is int else 'a string'} is allowed")
-        if wanted is int:
+            raise BadEvent(
+                "WrongType", f"{name} is {_short(value)}: {'a whole number' if wanted is int else 'a string'} is allowed"
+            )
+        if isinstance(value, int):
             if not 0 <= value <= NUMBER_MAX:
                 raise BadEvent("OutOfRange", f"{name} is {value}: 0 to {NUMBER_MAX} is allowed")
         elif not 0 < len(value) <= _CHARS_MAX[name]:
@@ -132,7 +139,9 @@ def from_fields(fields: Mapping[str, Any], *, now_ms: int) -> WorkEvent:
 def parse_line(raw: bytes, *, now_ms: int) -> WorkEvent | Malformed:
     """Return the event of one line, or what is wrong with it."""
     if len(raw) > LINE_BYTES_MAX:
-        return Malformed(raw[:KEPT_BYTES_MAX], "LineTooLong", f"longer than {LINE_BYTES_MAX} bytes; the first {KEPT_BYTES_MAX} are kept")
+        return Malformed(
+            raw[:KEPT_BYTES_MAX], "LineTooLong", f"longer than {LINE_BYTES_MAX} bytes; the first {KEPT_BYTES_MAX} are kept"
+        )
     try:
         fields = orjson.loads(raw)
     except orjson.JSONDecodeError as e:
@@ -154,7 +163,8 @@ def read_file(path: Path, *, now_ms: int, on_progress: Callable[[float], None] |
         on_progress: Told every now and then which part of the file is read, 0 to 1.
 
     Yields:
-        One entry for each line that is not blank. Where gzip data is damaged or cut off, one malformed entry says so and is the last.
+        One entry for each line that is not blank. Where gzip data is damaged or cut off, one malformed entry says so and is the
+        last.
 
     Raises:
         HistoryError: There is no such file, it cannot be read, or it has nothing but blank lines.
@@ -165,14 +175,14 @@ def read_file(path: Path, *, now_ms: int, on_progress: Callable[[float], None] |
             zipped = file.read(2) == _GZIP_MAGIC
             size = max(file.seek(0, io.SEEK_END), 1)
             file.seek(0)
-            lines: BinaryIO = io.BufferedReader(gzip.GzipFile(fileobj=file)) if zipped else file  # type: ignore[arg-type]
+            lines: BinaryIO = io.BufferedReader(gzip.GzipFile(fileobj=file)) if zipped else file
             for entry in _entries(lines, now_ms):
                 found = True
                 if on_progress is not None and entry.line % PROGRESS_LINES == 0:
                     on_progress(file.tell() / size)
                 yield entry
     except FileNotFoundError:
-        raise HistoryError(f"{path}: there is no such file; give a file of JSON lines (.jsonl or .jsonl.gz)") from None
+        raise HistoryMissing(f"{path}: there is no such file; give a file of JSON lines (.jsonl or .jsonl.gz)") from None
     except IsADirectoryError:
         raise HistoryError(f"{path}: this is a directory; give a file of JSON lines, or a git repository with --repo") from None
     except OSError as e:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -54,7 +54,7 @@ class LogReader:
             }
         )
 
-    def __enter__(self) -> LogReader:
+    def __enter__(self) -> Self:
         """Return itself."""
         return self
 
@@ -96,7 +96,8 @@ class LogReader:
         deadline = time.monotonic() + STALL_S
         try:
             while waiting:
-                messages = self._consumer.consume(CHUNK, timeout=0.5)
+                # Any: by its own types a record's topic or offset may be None, which only one that was not sent yet has.
+                messages: list[Any] = self._consumer.consume(CHUNK, timeout=0.5)
                 if messages:
                     deadline = time.monotonic() + STALL_S
                 elif time.monotonic() > deadline:
@@ -112,7 +113,7 @@ class LogReader:
                             message.value(),
                             message.headers() or (),
                         )
-                    elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 its public name
+                    elif error.code() == KafkaError._PARTITION_EOF:
                         waiting.discard(message.partition())
                     else:
                         raise broker_error(self._servers, error)

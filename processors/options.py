@@ -22,14 +22,16 @@ _LEGAL: Final = re.compile(r"[A-Za-z0-9._-]{0,100}")
 
 
 class WorkOptions(BaseSettings):
-    """Options of the activity and overlap processors. Changing windows or limits needs a new app id: the tables hold the old ones."""
+    """Options of both processors. Other windows or limits need a new app id: the tables hold what the old ones made."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     topic_prefix: str = Field("", description="Goes before every topic name, so that several installations share a cluster.")
     window_ms: int = Field(DAY_MS, description="Length of an activity window.")
     lateness_ms: int = Field(7 * DAY_MS, description="How far behind the newest event one may be and still count in its window.")
-    changes_max: int = Field(CHANGES_MAX, le=CHANGES_MAX, description="Changes remembered for a file; more would not fit a record.")
+    changes_max: int = Field(
+        CHANGES_MAX, le=CHANGES_MAX, description="Changes remembered for a file; more would not fit a record."
+    )
     reach_ms: int = Field(0, description="Forget changes that landed so long before a file's newest; 0: only the number counts.")
 
     @field_validator("topic_prefix")
@@ -49,7 +51,10 @@ class WorkOptions(BaseSettings):
         try:
             options = cls()
         except ValidationError as e:
-            lines = [f"{ENV_PREFIX}{str(one['loc'][0]).upper()} = {one['input']!r}: {one['msg']}" for one in e.errors(include_url=False)]
+            lines = [
+                f"{ENV_PREFIX}{str(one['loc'][0]).upper()} = {one['input']!r}: {one['msg']}"
+                for one in e.errors(include_url=False)
+            ]
             raise SettingsError("\n".join(lines)) from None
         try:
             _ = options.windows, options.limits

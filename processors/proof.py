@@ -19,7 +19,18 @@ from processors.log_reader import LogRecord
 from schemas.work import ChangeCommitted, FileChanged
 from streams.turns import JsonCodec
 
-__all__ = ["Comparison", "Decode", "Place", "Raw", "Tables", "compare", "decoded", "live_rows", "rebuild_activity", "rebuild_overlap"]
+__all__ = [
+    "Comparison",
+    "Decode",
+    "Place",
+    "Raw",
+    "Tables",
+    "compare",
+    "decoded",
+    "live_rows",
+    "rebuild_activity",
+    "rebuild_overlap",
+]
 
 Place = tuple[str, int, int]
 """Topic, partition, offset."""
@@ -69,7 +80,9 @@ def rebuild_overlap(records: Iterable[LogRecord], decode: Decode, limits: Limits
     return tables
 
 
-def _events(records: Iterable[LogRecord], decode: Decode, types: tuple[type, ...], without: Container[Place]) -> Iterable[tuple[int, Any]]:
+def _events(
+    records: Iterable[LogRecord], decode: Decode, types: tuple[type, ...], without: Container[Place]
+) -> Iterable[tuple[int, Any]]:
     for record in records:
         if (record.topic, record.partition, record.offset) not in without:
             event = decode(record)
@@ -112,5 +125,3 @@ def _shown(raw: bytes | None) -> str:
         return "nothing"
     text = raw.decode(errors="replace")
     return text if len(text) <= SHOWN_BYTES else text[:SHOWN_BYTES] + "..."
-
-

@@ -132,7 +132,9 @@ def findings(activity_rows: Mapping[tuple[int, str], Any], overlap_rows: Mapping
         overlaps=sum(v.found for v in views.values()),
         uncertain=sum(v.uncertain for v in views.values()),
         contended=len(contended),
-        busiest=[(agent, n, changes_of[agent]) for agent, n in sorted(per_agent.items(), key=lambda one: (-one[1], one[0]))[:TOP]],
+        busiest=[
+            (agent, n, changes_of[agent]) for agent, n in sorted(per_agent.items(), key=lambda one: (-one[1], one[0]))[:TOP]
+        ],
         most_contended=[FileLine(p, views[p].found, views[p].remembered + views[p].forgotten) for p in contended[:TOP]],
         per_year=dict(sorted(per_year.items())),
     )
@@ -154,12 +156,18 @@ def show(report: Report, console: Console) -> None:
         console.print("dead letters: none")
     if found is not None:
         console.print(
-            f"{found.agents:,} agents in {found.windows:,} windows ({found.windows_closed:,} closed), {found.late:,} late events; "
+            f"{found.agents:,} agents in {found.windows:,} windows ({found.windows_closed:,} closed), "
+            f"{found.late:,} late events; "
             f"{found.overlaps:,} overlaps in {found.contended:,} of {found.files:,} files"
             + (f", {found.uncertain:,} changes uncertain" if found.uncertain else "")
         )
         _table(console, "busiest agents", ["agent", "events", "changes"], found.busiest)
-        _table(console, "most contended files", ["file", "overlaps", "changes"], [(f.path, f.overlaps, f.changes) for f in found.most_contended])
+        _table(
+            console,
+            "most contended files",
+            ["file", "overlaps", "changes"],
+            [(f.path, f.overlaps, f.changes) for f in found.most_contended],
+        )
     _table(
         console,
         "accounted for" if report.accounted else "NOT accounted for",
@@ -199,7 +207,9 @@ def svg(report: Report) -> str:
             ("Busiest agents, events", [(agent, n) for agent, n, _ in found.busiest]),
             ("Most contended files, overlaps", [(f.path, f.overlaps) for f in found.most_contended]),
         ]
-    y, parts = 40, [f'<text x="20" y="28" class="h">{escape(report.history)}: {report.produced:,} events, replay {"equal" if report.equal else "NOT EQUAL"}</text>']
+    verdict = "equal" if report.equal else "NOT EQUAL"
+    heading = escape(f"{report.history}: {report.produced:,} events, replay {verdict}")
+    y, parts = 40, [f'<text x="20" y="28" class="h">{heading}</text>']
     for title, bars in charts:
         y += 20
         parts.append(f'<text x="20" y="{y}" class="t">{escape(title)}</text>')
@@ -212,9 +222,14 @@ def svg(report: Report) -> str:
             parts.append(f'<rect x="{LABEL}" y="{y}" width="{long}" height="{BAR}"/>')
             parts.append(f'<text x="{LABEL + long + 6}" y="{y + 13}">{n:,}</text>')
             y += BAR + GAP
-    style = "text{font:12px sans-serif;fill:#333}.h{font-size:18px}.t{font-size:14px;font-weight:bold}.l{text-anchor:end}rect{fill:#3b6ea5}"
+    style = "text{font:12px sans-serif;fill:#333}"
+    style += ".h{font-size:18px}.t{font-size:14px;font-weight:bold}.l{text-anchor:end}rect{fill:#3b6ea5}"
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 20}" viewBox="0 0 {WIDTH} {y + 20}" role="img">'
-    return f'{head}\n<style>{style}</style>\n<rect width="100%" height="100%" style="fill:#fff"/>\n' + "\n".join(parts) + "\n</svg>\n"
+    return (
+        f'{head}\n<style>{style}</style>\n<rect width="100%" height="100%" style="fill:#fff"/>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
+    )
 
 
 def _table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -23,18 +23,28 @@ from typing import IO, Any, Final
 
 import orjson
 
-from processors.history import BadEvent, Entry, HistoryError, Malformed, from_fields
+from processors.history import BadEvent, Entry, HistoryError, HistoryMissing, Malformed, WorkEvent, from_fields
 
 __all__ = ["read_repository"]
 
 FILES_MAX: Final = 100_000
-"""Files of one change, which are in memory together; the largest commit of Linux has 36 k. A larger change becomes one dead letter."""
+"""Files of one change, in memory together; the largest commit of Linux has 36 k. A larger change becomes one dead letter."""
 TOKEN_BYTES_MAX: Final = 16 * 1024 * 1024
 """Longest piece of git's output: a commit message or a path. Longer is no repository that people work in."""
 _CHUNK_BYTES: Final = 64 * 1024
 
 _FORMAT: Final = "%x00%x01%H %at %ct %aE%x00%B%x00"
-_GIT: Final = ("git", "-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "-c", "diff.external=", "-c", "core.quotePath=false")
+_GIT: Final = (
+    "git",
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "log.showSignature=false",
+    "-c",
+    "diff.external=",
+    "-c",
+    "core.quotePath=false",
+)
 _LOG: Final = (
     "log",
     "-z",
@@ -66,7 +76,9 @@ def read_repository(path: Path, *, now_ms: int, on_progress: Callable[[float], N
     """
     changes = _count(path)
     with tempfile.TemporaryFile() as complaints:
-        git = subprocess.Popen([*_GIT, "-C", str(path), *_LOG], stdout=subprocess.PIPE, stderr=complaints, stdin=subprocess.DEVNULL)
+        git = subprocess.Popen(
+            [*_GIT, "-C", str(path), *_LOG], stdout=subprocess.PIPE, stderr=complaints, stdin=subprocess.DEVNULL
+        )
         try:
             if git.stdout is None:
                 raise AssertionError("the pipe was asked for")
@@ -97,7 +109,7 @@ def agent_of(address: bytes) -> str:
 def _count(path: Path) -> int:
     """Return how many changes there are, or raise where that question makes no sense."""
     if not path.exists():
-        raise HistoryError(f"{path}: there is no such directory; give a git repository")
+        raise HistoryMissing(f"{path}: there is no such directory; give a git repository")
     try:
         inside = _git(path, "rev-parse", "--git-dir")
     except FileNotFoundError:
@@ -135,7 +147,9 @@ def _changes(tokens: Iterator[bytes]) -> Iterator[tuple[bytes, bytes, list[bytes
     message = b""
     stats: list[bytes] = []
     for token in tokens:
-        if token.startswith(b"\x01"):  # only a header does: the message is taken by its place, and numstat starts with a digit, "-" or newline
+        if token.startswith(
+            b"\x01"
+        ):  # only a header does: the message is taken by its place, and numstat starts with a digit, "-" or newline
             if header is not None:
                 yield header, message, stats
             header, message, stats = token[1:], next(tokens, b""), []
@@ -145,7 +159,7 @@ def _changes(tokens: Iterator[bytes]) -> Iterator[tuple[bytes, bytes, list[bytes
         yield header, message, stats
 
 
-def _events(change: tuple[bytes, bytes, list[bytes]], line: int, now_ms: int) -> Iterator[Any]:
+def _events(change: tuple[bytes, bytes, list[bytes]], line: int, now_ms: int) -> Iterator[WorkEvent | Malformed]:
     header, message, stats = change
     commit, made, landed, address = header.split(b" ", 3)
     if len(stats) > FILES_MAX:
@@ -168,17 +182,21 @@ def _events(change: tuple[bytes, bytes, list[bytes]], line: int, now_ms: int) ->
         except UnicodeDecodeError:
             yield Malformed(name, "BadPath", f"a path of change {common['task']} is not UTF-8")
             continue
-        yield _event({"type": "file.changed", "seq": line + number, **common, "path": path, "added": added, "removed": removed}, now_ms)
+        yield _event(
+            {"type": "file.changed", "seq": line + number, **common, "path": path, "added": added, "removed": removed}, now_ms
+        )
 
 
-def _event(fields: dict[str, Any], now_ms: int) -> Any:
+def _event(fields: dict[str, Any], now_ms: int) -> WorkEvent | Malformed:
     try:
         return from_fields(fields, now_ms=now_ms)
     except BadEvent as e:
-        return Malformed(orjson.dumps(fields), e.error, f"change {fields['task']}: {e}")  # not git's words: the address is in them
+        return Malformed(
+            orjson.dumps(fields), e.error, f"change {fields['task']}: {e}"
+        )  # not git's words: the address is in them
 
 
-def _ms(seconds: bytes) -> Any:
+def _ms(seconds: bytes) -> int | str:
     try:
         return int(seconds) * 1000
     except ValueError:

@@ -1,4 +1,4 @@
-"""Where a demo run plays: a broker, topics of its own, a directory, workers to start. Everything goes away afterwards, whatever happens."""
+"""Where a demo run plays: a broker, topics of its own, a directory, workers to start. All of it goes away afterwards."""
 
 from __future__ import annotations
 
@@ -102,7 +102,9 @@ def stage(settings: Settings, *, partitions: int, keep: bool) -> Iterator[Stage]
             cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
         servers = configured
         if not configured:
-            broker = EmbeddedBroker(data_dir=directory / "broker", heap_mb=settings.broker.heap_mb, jars_dir=settings.broker.jars_dir)
+            broker = EmbeddedBroker(
+                data_dir=directory / "broker", heap_mb=settings.broker.heap_mb, jars_dir=settings.broker.jars_dir
+            )
             servers = cleanup.enter_context(broker).bootstrap_servers
         options = WorkOptions.load()
         prefix = options.topic_prefix + (f"{run_id}." if configured else "")

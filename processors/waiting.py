@@ -89,4 +89,6 @@ class Watch:
             if committed.get(partition, 0) < end
         ]
         words = "; ".join(f"{log.stem} says: {self._on.crew.last_words(log)}" for log in self._on.crew.logs)
-        return f"the workers committed nothing for {STALL_S:.0f} s: {', '.join(behind) or 'all offsets are at their end'}; {words}"
+        return (
+            f"the workers committed nothing for {STALL_S:.0f} s: {', '.join(behind) or 'all offsets are at their end'}; {words}"
+        )

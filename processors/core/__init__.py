@@ -1,1 +1,1 @@
-"""The machines: pure step functions over plain values, one module a machine; `processors.<name>` is the Faust agent that runs it."""
+"""The machines: pure step functions over plain values; `processors.<name>` is the Faust agent that runs the one of its name."""

@@ -7,17 +7,18 @@
 
 The rules:
 
-* The **event time** of a record is `min(ts, arrived)`: nothing lands before it is made, so a `ts` after `arrived` is an author's clock
-  that was ahead, and must not pull the watermark into the future.
-* The **clock** of a partition is the largest event time among its records up to and including this one. The **watermark** is the clock
-  less `Windows.lateness_ms`. Both are functions of the partition's records up to here and of nothing else: not of the turn, the worker or
-  the hour. So a replay of the partition gives the live rows bit for bit, however the live run was cut into turns or crashed.
-* A record belongs to the window `[n * size, (n + 1) * size)` that holds its event time. While the watermark is before the window's end
-  the window counts it. After that the record is **late**: it adds one to `late` in the window's row, changes nothing else there, and goes
-  out as `LateEvent`, so that whoever wants it can have it.
-* When the watermark reaches a window's end, every agent's row of that window is marked `closed` and goes out as `WindowClosed`: once, and
-  final but for `late`. One record closes at most `CLOSING_MAX` rows; the rest follow with the next records. Lateness is judged by the
-  watermark alone, so this changes no number.
+* The **event time** of a record is `min(ts, arrived)`: nothing lands before it is made, so a `ts` after `arrived` is an author's
+  clock that was ahead, and must not pull the watermark into the future.
+* The **clock** of a partition is the largest event time among its records up to and including this one. The **watermark** is the
+  clock less `Windows.lateness_ms`. Both are functions of the partition's records up to here and of nothing else: not of the turn,
+  the worker or the hour. So a replay of the partition gives the live rows bit for bit, however the live run was cut into turns or
+  crashed.
+* A record belongs to the window `[n * size, (n + 1) * size)` that holds its event time. While the watermark is before the
+  window's end the window counts it. After that the record is **late**: it adds one to `late` in the window's row, changes nothing
+  else there, and goes out as `LateEvent`, so that whoever wants it can have it.
+* When the watermark reaches a window's end, every agent's row of that window is marked `closed` and goes out as `WindowClosed`:
+  once, and final but for `late`. One record closes at most `CLOSING_MAX` rows; the rest follow with the next records. Lateness is
+  judged by the watermark alone, so this changes no number.
 
 The state is rows of a table, bounded but for the results themselves:
 
@@ -32,14 +33,26 @@ Keys that end in "~" are bookkeeping and no result: `is_result` tells them apart
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from processors.core.step import Step
 from schemas.events import Event
 from schemas.work import ChangeCommitted, FileChanged, LateEvent, WindowClosed
 
-__all__ = ["CLOCK", "CLOSING_MAX", "DAY_MS", "SHARD_AGENTS", "ClockView", "Rows", "Windows", "is_result", "row_key", "step", "view"]
+__all__ = [
+    "CLOCK",
+    "CLOSING_MAX",
+    "DAY_MS",
+    "SHARD_AGENTS",
+    "ClockView",
+    "Rows",
+    "Windows",
+    "is_result",
+    "row_key",
+    "step",
+    "view",
+]
 
 Row = Mapping[str, Any]
 
@@ -47,7 +60,7 @@ Row = Mapping[str, Any]
 class Rows(Protocol):
     """The rows of one partition, to read: a dict, or a batch's view of a table."""
 
-    def get(self, key: Any, default: Any = None) -> Any:
+    def get(self, key: str, default: Any = None, /) -> Any:  # noqa: ANN401 as a mapping's
         """Return the row, or `default`."""
 
 
@@ -56,7 +69,7 @@ CLOCK: Final = "clock~"
 SHARD_AGENTS: Final = 256
 """Agents in one bookkeeping row: with names of 16 bytes 5 KiB, so a new agent never rewrites more than that."""
 CLOSING_MAX: Final = 1024
-"""Rows closed by one record, at most: bounds what one record may put into a turn. Whole shards, so a multiple of `SHARD_AGENTS`."""
+"""Rows closed by one record, at most: bounds what it may put into a turn. Whole shards, so a multiple of `SHARD_AGENTS`."""
 OPEN_WINDOWS_MAX: Final = 1000
 """Windows open at a time. Each is an entry of the clock's row, which is written every turn."""
 
@@ -80,8 +93,8 @@ class Windows:
 
     Attributes:
         size_ms: The length of a window, a day by default. Windows start at multiples of it since 1970 (UTC).
-        lateness_ms: How far behind the latest event time a record may be and still count. Seven days by default: in thirteen years of
-            Apache Kafka, 99.4 % of all records are within it.
+        lateness_ms: How far behind the latest event time a record may be and still count. Seven days by default: in thirteen
+            years of Apache Kafka, 99.4 % of all records are within it.
     """
 
     size_ms: int = DAY_MS
@@ -90,10 +103,13 @@ class Windows:
     def __post_init__(self) -> None:
         """Refuse windows that make no sense."""
         if self.size_ms < 1 or self.lateness_ms < 0:
-            raise ValueError(f"size_ms is {self.size_ms} and lateness_ms {self.lateness_ms}: at least 1 and at least 0 are allowed")
+            raise ValueError(
+                f"size_ms is {self.size_ms} and lateness_ms {self.lateness_ms}: at least 1 and at least 0 are allowed"
+            )
         if self.lateness_ms // self.size_ms + 2 > OPEN_WINDOWS_MAX:
             raise ValueError(
-                f"lateness_ms {self.lateness_ms} keeps more than {OPEN_WINDOWS_MAX} windows of size_ms {self.size_ms} open: make windows longer"
+                f"lateness_ms {self.lateness_ms} keeps more than {OPEN_WINDOWS_MAX} windows of size_ms {self.size_ms} "
+                "open: make windows longer"
             )
 
 
@@ -110,7 +126,12 @@ def is_result(key: str) -> bool:
     return not key.endswith("~")
 
 
-def step(rows: Rows, event: ChangeCommitted | FileChanged, now_ms: int, windows: Windows = DEFAULT_WINDOWS) -> Step[dict[str, Row | None]]:
+def step(
+    rows: Rows,
+    event: ChangeCommitted | FileChanged,
+    now_ms: int,  # noqa: ARG001 every machine has the same contract
+    windows: Windows = DEFAULT_WINDOWS,
+) -> Step[dict[str, Row | None]]:
     """Take in one record of a partition.
 
     Args:
@@ -124,24 +145,23 @@ def step(rows: Rows, event: ChangeCommitted | FileChanged, now_ms: int, windows:
     """
     at = min(event.ts, event.arrived)
     start = at - at % windows.size_ms
-    clock = dict(rows.get(CLOCK) or _NEW_CLOCK)
-    clock["clock_ms"] = high = max(clock["clock_ms"], at)
-    watermark = high - windows.lateness_ms
+    done = _Effects(rows, dict(rows.get(CLOCK) or _NEW_CLOCK))
+    done.clock["clock_ms"] = max(done.clock["clock_ms"], at)
+    watermark = done.clock["clock_ms"] - windows.lateness_ms
     key = row_key(event.agent, start)
     row = rows.get(key)
-    changed: dict[str, Row | None] = {CLOCK: clock}
-    outputs: list[Event] = []
     if start + windows.size_ms <= watermark:
-        clock["late"] += 1
-        changed[key] = _counted_late(row)
-        outputs.append(_late(event, start, watermark))
+        done.clock["late"] += 1
+        done.changed[key] = _counted_late(row)
+        done.outputs.append(_late(event, start, watermark))
     else:
         if row is None:
             row = _NEW_ROW
-            _open(rows, clock, changed, event.agent, start)
-        changed[key] = _counted(row, event, at)
-    _close(rows, clock, changed, outputs, watermark - windows.size_ms, windows)
-    return Step(changed, tuple(outputs))
+            _open(done, event.agent, start)
+        done.changed[key] = _counted(row, event, at)
+    _close(done, watermark - windows.size_ms, windows)
+    done.changed[CLOCK] = done.clock
+    return Step(done.changed, tuple(done.outputs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,61 +215,64 @@ def _shard_key(start: int, shard: int) -> str:
     return f"{start}/{shard}~"
 
 
-def _open(rows: Rows, clock: dict[str, Any], changed: dict[str, Row | None], agent: str, start: int) -> None:
+@dataclass(slots=True)
+class _Effects:
+    """What one step has collected; `rows` are those before it."""
+
+    rows: Rows
+    clock: dict[str, Any]
+    changed: dict[str, Row | None] = field(default_factory=dict)
+    outputs: list[Event] = field(default_factory=list)
+
+
+def _open(done: _Effects, agent: str, start: int) -> None:
     """Enter an agent into the bookkeeping of a window that has no row of it yet."""
-    agents = clock["open"].get(str(start), 0)
+    agents = done.clock["open"].get(str(start), 0)
     key = _shard_key(start, agents // SHARD_AGENTS)
-    members = rows.get(key)
-    changed[key] = {"agents": [*(members["agents"] if members else ()), agent]}
-    clock["open"] = {**clock["open"], str(start): agents + 1}
-    clock["opened"] += 1
+    members = done.rows.get(key)
+    done.changed[key] = {"agents": [*(members["agents"] if members else ()), agent]}
+    done.clock["open"] = {**done.clock["open"], str(start): agents + 1}
+    done.clock["opened"] += 1
 
 
-def _close(
-    rows: Rows,
-    clock: dict[str, Any],
-    changed: dict[str, Row | None],
-    outputs: list[Event],
-    last_start: int,
-    windows: Windows,
-) -> None:
-    """Close the rows of windows that start at `last_start` or before, oldest window first, whole shards, at most `CLOSING_MAX` rows."""
-    due = [start for start in map(int, clock["open"]) if start <= last_start]
+def _close(done: _Effects, last_start: int, windows: Windows) -> None:
+    """Close the rows of windows that start by `last_start`: oldest window first, whole shards, at most `CLOSING_MAX` rows."""
+    due = sorted(start for start in map(int, done.clock["open"]) if start <= last_start)
     if not due:
         return
     budget = CLOSING_MAX // SHARD_AGENTS
-    open_windows = dict(clock["open"])
-    for start in sorted(due):
-        while budget and (agents := open_windows.get(str(start), 0)):
+    open_windows = dict(done.clock["open"])
+    for start in due:
+        agents = open_windows.pop(str(start))
+        while budget and agents:
             shard = (agents - 1) // SHARD_AGENTS
             key = _shard_key(start, shard)
-            for agent in rows.get(key)["agents"]:
-                _close_row(rows, changed, outputs, agent, start, windows)
-                clock["closed"] += 1
-            changed[key] = None
-            open_windows[str(start)] = shard * SHARD_AGENTS
+            for agent in done.rows.get(key)["agents"]:
+                _close_row(done, agent, start, windows)
+            done.changed[key] = None
+            agents = shard * SHARD_AGENTS
             budget -= 1
-        if not open_windows[str(start)]:
-            del open_windows[str(start)]
-    clock["open"] = open_windows
+        if agents:
+            open_windows[str(start)] = agents
+    done.clock["open"] = open_windows
 
 
-def _close_row(rows: Rows, changed: dict[str, Row | None], outputs: list[Event], agent: str, start: int, windows: Windows) -> None:
+def _close_row(done: _Effects, agent: str, start: int, windows: Windows) -> None:
     key = row_key(agent, start)
-    row = changed.get(key) or rows.get(key)
-    final = {**row, "closed": True}
-    changed[key] = final
-    outputs.append(
+    row = {**(done.changed.get(key) or done.rows.get(key)), "closed": True}
+    done.changed[key] = row
+    done.clock["closed"] += 1
+    done.outputs.append(
         WindowClosed(
             agent=agent,
             window_start=start,
             window_end=start + windows.size_ms,
-            changes=final["changes"],
-            reverts=final["reverts"],
-            files=final["files"],
-            added=final["added"],
-            removed=final["removed"],
-            first_ms=final["first_ms"],
-            last_ms=final["last_ms"],
+            changes=row["changes"],
+            reverts=row["reverts"],
+            files=row["files"],
+            added=row["added"],
+            removed=row["removed"],
+            first_ms=row["first_ms"],
+            last_ms=row["last_ms"],
         )
     )

@@ -12,15 +12,16 @@ A change is made at `ts` and lands at `arrived`. Whoever starts at `ts` has seen
 
 `start` is `min(ts, arrived)`: nothing lands before it is made, so where `ts` is the later one, the author's clock was ahead.
 
-Guarantees, for the records of one file in any order whatever (they come through several partitions, so the order of landing is lost):
+Guarantees, for the records of one file in any order whatever (they come through several partitions, so the order of landing is
+lost):
 
 * every unordered pair of remembered changes that overlaps is found once, when the second of the two comes in; a pair names the
   change that landed first as the first, whichever came in first;
 * a change that is sent twice (same agent, task and times) counts once while it is remembered;
 * the state of a file is bounded. At most `Limits.changes_max` changes are remembered, and with `Limits.reach_ms` only those that
   landed within that time of the newest. The earliest landed go first: nothing that starts after their landing can overlap them.
-* what forgetting may have cost is counted. `forgotten_until` is the latest landing that was forgotten. A change that starts before
-  it may have overlapped a forgotten one: it counts as `uncertain`. While `uncertain` is 0 the result is exact.
+* what forgetting may have cost is counted. `forgotten_until` is the latest landing that was forgotten. A change that starts
+  before it may have overlapped a forgotten one: it counts as `uncertain`. While `uncertain` is 0 the result is exact.
 
 Not guaranteed: that a change re-sent after it was forgotten is recognised.
 
@@ -44,7 +45,7 @@ State = Mapping[str, Any]
 Change = list[Any]
 
 CHANGES_MAX: Final = 1024
-"""Changes remembered for a file. The busiest file of thirteen years of Apache Kafka has 693; 1,024 of them take 64 KiB in the changelog."""
+"""Changes remembered for a file: the busiest one of thirteen years of Apache Kafka has 693. 1,024 take 64 KiB in the changelog."""
 
 NEVER: Final = -(1 << 62)
 """Before every time: nothing was forgotten."""
@@ -60,8 +61,8 @@ class Limits:
     Attributes:
         changes_max: Changes, at most.
         reach_ms: How long before the newest landing a change may have landed and still be remembered; 0 is no such limit. In live
-            work the longest time an agent sits on a change is a good value; when a history is read through several partitions, they
-            drift apart by years of event time, and only `changes_max` makes the result independent of that.
+            work the longest time an agent sits on a change is a good value; when a history is read through several partitions,
+            they drift apart by years of event time, and only `changes_max` makes the result independent of that.
     """
 
     changes_max: int = CHANGES_MAX
@@ -70,13 +71,20 @@ class Limits:
     def __post_init__(self) -> None:
         """Refuse limits that make no sense."""
         if self.changes_max < 1 or self.reach_ms < 0:
-            raise ValueError(f"changes_max is {self.changes_max} and reach_ms {self.reach_ms}: at least 1 and at least 0 are allowed")
+            raise ValueError(
+                f"changes_max is {self.changes_max} and reach_ms {self.reach_ms}: at least 1 and at least 0 are allowed"
+            )
 
 
 DEFAULT_LIMITS: Final = Limits()
 
 
-def step(state: State | None, event: FileChanged, now_ms: int, limits: Limits = DEFAULT_LIMITS) -> Step[State]:
+def step(
+    state: State | None,
+    event: FileChanged,
+    now_ms: int,  # noqa: ARG001 every machine has the same contract
+    limits: Limits = DEFAULT_LIMITS,
+) -> Step[State]:
     """Take in one change of a file and find the remembered ones that it overlaps.
 
     Args:

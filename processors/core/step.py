@@ -1,8 +1,8 @@
 """The one contract of every machine: `step(state, event, now_ms) -> Step(state, outputs)`.
 
     state ──┐
-    event ──┼─▶ step ─▶ Step(state, outputs)      no clock, no chance, no input or output: the same three inputs give the same Step
-    now_ms ─┘
+    event ──┼─▶ step ─▶ Step(state, outputs)      no clock, no chance, no input or output:
+    now_ms ─┘                                     the same three inputs give the same Step
 
 * A machine holds nothing. Its state is a value made of dicts, lists, strings, integers, booleans and None, so that
   `orjson.loads(orjson.dumps(state))` is the same state and a table can keep it.
@@ -34,8 +34,8 @@ class Step(Generic[S]):
     become visible or none does. So a machine may assume that what it announced and what it remembers never disagree.
 
     Attributes:
-        state: The state after the event. A machine whose state is many rows of a table returns the rows that changed, None for a row
-            that goes; its docstring says so.
+        state: The state after the event. A machine whose state is many rows of a table returns the rows that changed, None for a
+            row that goes; its docstring says so.
         outputs: The events to publish, in this order.
     """
 

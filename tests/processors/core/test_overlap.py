@@ -22,7 +22,7 @@ def change(agent: str, task: str, ts: int, arrived: int) -> FileChanged:
     return FileChanged(agent=agent, task=task, ts=ts, arrived=arrived, path="a.py", added=1, removed=0, seq=0)
 
 
-def run(changes: list[FileChanged], limits: Limits = Limits()) -> tuple[overlap.State, list[OverlapFound]]:
+def run(changes: list[FileChanged], limits: Limits = overlap.DEFAULT_LIMITS) -> tuple[overlap.State, list[OverlapFound]]:
     state, found = fold(lambda s, e, now: overlap.step(s, e, now, limits), overlap.EMPTY, changes)
     return state, [f for f in found if isinstance(f, OverlapFound)]
 
@@ -120,7 +120,10 @@ def test_the_drawn_example() -> None:
     """The drawing in the module's docstring is true."""
     a, b = change("A", "1", 0, 15), change("B", "2", 7, 19)
     c, d = change("C", "3", 27, 32), change("D", "4", 16, 16)
-    assert {pair(f) for f in run([a, b, c, d])[1]} == {frozenset({identity(a), identity(b)}), frozenset({identity(b), identity(d)})}
+    assert {pair(f) for f in run([a, b, c, d])[1]} == {
+        frozenset({identity(a), identity(b)}),
+        frozenset({identity(b), identity(d)}),
+    }
 
 
 def test_an_agent_does_not_overlap_itself() -> None:
