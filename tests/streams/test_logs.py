@@ -87,7 +87,8 @@ def test_secrets_are_covered_wherever_they_turn_up(form: str) -> None:
     configured(out, format=form)
     log = logs.get("x")
     log.error("a", password=SECRET, nested={"deep": [{"api_key": SECRET}]}, typed=SecretStr(SECRET), fencing_token=42)
-    log.error(f"cannot set sasl.password={SECRET}, https://user:{SECRET}@host/")
+    text = f"cannot set sasl.password={SECRET}, https://user:{SECRET}@host/"  # as librdkafka words it
+    log.error(text)
     logging.getLogger("lib").error("config %s", {"sasl.password": SECRET, "client.id": "me"})
     try:
         local = SECRET
