@@ -95,7 +95,8 @@ async def worker(kafka: EmbeddedBroker, make_topic: Callable[..., str], tmp_path
     topic, config, log = make_topic("seen", partitions=1), tmp_path / "antiphon.toml", tmp_path / "log.jsonl"
     config.write_text(
         f'[kafka]\nbootstrap_servers = "{kafka.bootstrap_servers}"\n[log]\nformat = "json"\n'
-        f'[worker]\napp_id = "{topic}-app"\ninstance = "w1"\npartitions = 1\nweb_port = {port}\nstall_after_s = 1.0\nstate_dir = "{tmp_path}"\n'
+        f'[worker]\napp_id = "{topic}-app"\ninstance = "w1"\npartitions = 1\nweb_port = {port}\n'
+        f'stall_after_s = 1.0\nstate_dir = "{tmp_path}"\n'
     )
     gate = tmp_path / "gate"
     root = Path(__file__).parents[2]
