@@ -1,7 +1,7 @@
 """What a benchmark reports: numbers with their units, and the bars that they are held against.
 
-A benchmark is found by entry point group ``antiphon.benchmarks``: ``function(progress) -> BenchReport``, where ``progress`` takes one line
-of text about what runs now. ``antiphon bench NAME --json`` prints :meth:`BenchReport.as_json`.
+A benchmark is found by entry point group ``antiphon.benchmarks``: ``function(progress) -> BenchReport``, where ``progress`` takes
+one line of text about what runs now. ``antiphon bench NAME --json`` prints :meth:`BenchReport.as_json`.
 """
 
 from __future__ import annotations

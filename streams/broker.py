@@ -7,7 +7,7 @@
 
 What it guarantees:
 
-* ``start`` returns when a client's call was answered, or raises one line that says why not; it never leaves a process behind then.
+* ``start`` returns when a client's call was answered, or raises one line that says why not and leaves no process behind.
 * The broker ends with the process that made it, however that ends (:mod:`streams.keeper`), unless it was started ``detached``.
 * Topics stay in the data directory and are there after a stop, a kill, and the next start.
 * A process is signalled only if it is the one that was started: number and start time are compared.
@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from streams import jars
 from streams.broker_files import RunningBroker, running_broker, start_lock, write_running
@@ -171,8 +171,8 @@ class EmbeddedBroker:
             with start_lock(self.data_dir):
                 if other := running_broker(self.data_dir):
                     raise BrokerStartFailed(
-                        f"a broker runs on {self.data_dir} already (process {other.pid}, {other.bootstrap_servers}): use it, or stop it "
-                        f"with `antiphon broker stop`"
+                        f"a broker runs on {self.data_dir} already (process {other.pid}, {other.bootstrap_servers}): "
+                        f"use it, or stop it with `antiphon broker stop`"
                     )
                 self._start_on_free_ports(java, paths, detached=detached)
         except OSError as error:
@@ -248,7 +248,11 @@ class EmbeddedBroker:
         assert self._ports is not None
         port, controller_port = self._ports
         text = server_properties(
-            log_dir=self.data_dir / "topics", port=port, controller_port=controller_port, listeners=self.listeners, extra=self.properties
+            log_dir=self.data_dir / "topics",
+            port=port,
+            controller_port=controller_port,
+            listeners=self.listeners,
+            extra=self.properties,
         )
         path = self.data_dir / "server.properties"
         path.touch(mode=0o600)  # may hold passwords
@@ -318,7 +322,9 @@ class EmbeddedBroker:
                         raise PortTaken(HOST, port)
                 raise _start_failure(words, self.log_file)
             if time.monotonic() > deadline:
-                raise BrokerStartFailed(f"the embedded broker was not ready after {self.start_timeout_s:.0f} s: see {self.log_file}")
+                raise BrokerStartFailed(
+                    f"the embedded broker was not ready after {self.start_timeout_s:.0f} s: see {self.log_file}"
+                )
             time.sleep(POLL_S)
 
     def _last_words(self, log_start: int = 0) -> str:
@@ -327,7 +333,11 @@ class EmbeddedBroker:
         with contextlib.suppress(OSError), self.log_file.open("rb") as file:
             file.seek(log_start)
             text = file.read().decode("utf-8", "replace")
-        lines = [line for line in text.splitlines() if " ERROR " in line or " FATAL " in line or line.startswith(("Caused by:", "java.", "org."))]
+        lines = [
+            line
+            for line in text.splitlines()
+            if " ERROR " in line or " FATAL " in line or line.startswith(("Caused by:", "java.", "org."))
+        ]
         if not lines:
             with contextlib.suppress(OSError):
                 lines = (self.data_dir / "logs" / "console.log").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -352,7 +362,7 @@ class EmbeddedBroker:
 
 
 def resolve_bootstrap(settings: Settings, *, announce: bool = True) -> str:
-    """Where to connect: the configured servers, else the embedded broker that runs on the settings' data directory, else a new one.
+    """Where to connect: the configured servers, else the embedded broker that runs on the data directory, else a new one.
 
     A broker that is started here ends with this process.
 
@@ -372,11 +382,12 @@ def _answers(bootstrap_servers: str) -> bool:
     from confluent_kafka.admin import AdminClient
 
     # What librdkafka would log here (connection refused, again) is what is being waited for.
-    client = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0, "error_cb": _ignore, "socket.timeout.ms": int(ANSWER_S * 1000)})
+    conf: dict[str, Any] = {"bootstrap.servers": bootstrap_servers, "log_level": 0, "error_cb": _ignore}
+    client = AdminClient(conf)
     try:
         return bool(client.list_topics(timeout=ANSWER_S).brokers)
     except KafkaException as error:
-        if error.args[0].code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT):  # noqa: SLF001 its public names
+        if error.args[0].code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT):
             return False
         raise
 

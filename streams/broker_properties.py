@@ -32,11 +32,11 @@ SETTINGS: Mapping[str, str] = {
     # A mistyped name is an error, not an empty topic with the wrong number of partitions.
     "auto.create.topics.enable": "false",
     "num.partitions": "4",
-    # The log is the state of everything (replay, rebuild), and records may carry the time of the event, years ago: nothing expires by age,
-    # and no segment rolls because two neighbouring records are years apart. 100 years in ms: the largest that no sum in Kafka overflows.
+    # The log is the state of everything (replay, rebuild), and records may carry the time of the event, years ago: nothing
+    # expires by age, and no segment rolls because two neighbouring records are years apart (100 years in ms, which no sum overflows).
     "log.retention.ms": "-1",
     "log.roll.ms": "3153600000000",
-    # A killed worker's open kafka transaction holds back read-committed readers until it is aborted; look every second, not every ten.
+    # A killed worker's open kafka transaction holds back read-committed readers until it is aborted: look every second, not ten.
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     # 15 minutes, Kafka's default, stated because the settings of workers are checked against it.
     "transaction.max.timeout.ms": "900000",
@@ -102,9 +102,13 @@ def server_properties(
         "controller.quorum.voters": f"1@{HOST}:{controller_port}",
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "PLAINTEXT",
-        "listeners": ",".join([*(f"{name}://{HOST}:{at}" for name, _, at, _ in addresses), f"CONTROLLER://{HOST}:{controller_port}"]),
+        "listeners": ",".join(
+            [*(f"{name}://{HOST}:{at}" for name, _, at, _ in addresses), f"CONTROLLER://{HOST}:{controller_port}"]
+        ),
         "advertised.listeners": ",".join(f"{name}://{told or f'{HOST}:{at}'}" for name, _, at, told in addresses),
-        "listener.security.protocol.map": ",".join(["CONTROLLER:PLAINTEXT", *(f"{name}:{protocol}" for name, protocol, _, _ in addresses)]),
+        "listener.security.protocol.map": ",".join(
+            ["CONTROLLER:PLAINTEXT", *(f"{name}:{protocol}" for name, protocol, _, _ in addresses)]
+        ),
         "log.dirs": str(log_dir),
         **SETTINGS,
     }

@@ -22,8 +22,8 @@
     ├── QueueFull                       caller    more in flight than the limit (retryable)
     └── ProcessorError                  bug       a processor raised, or is unknown
 
-``retryable`` says whether the same call can succeed later without anyone changing anything; ``fault`` says who can mend it. The message
-is one line: what happened, where, and what to do.
+``retryable`` says whether the same call can succeed later without anyone changing anything; ``fault`` says who can mend it. The
+message is one line: what happened, where, and what to do.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ __all__ = [
 
 
 class SettingsError(AntiphonError):
-    """A setting is missing or not allowed; the message has its name, its value and what is allowed. Correct it and start again."""
+    """A setting is missing or not allowed; the message has its name, its value and what is allowed. Correct it."""
 
     retryable: ClassVar[bool] = False
     fault: ClassVar[Fault] = "operator"
@@ -216,7 +216,8 @@ class TopicMissing(TopicError):
         wanted = f" --partitions {partitions}" if partitions else ""
         super().__init__(
             topic,
-            f"topic {topic} does not exist: create it with `antiphon topics create {topic}{wanted}`, or set ANTIPHON_WORKER__CREATE_TOPICS=true",
+            f"topic {topic} does not exist: create it with `antiphon topics create {topic}{wanted}`, or set "
+            f"ANTIPHON_WORKER__CREATE_TOPICS=true",
         )
 
 

@@ -1,9 +1,9 @@
 """The jars of the embedded Apache Kafka: which they are, where they are kept, and that they are the pinned ones.
 
-``jars.txt`` lists each by Maven coordinate, SHA-256 and size. :func:`ensure` gives their paths: what is missing is fetched by ``jgo`` (a
-Maven resolver in Python) from the Maven repository that it is set up for, into a staging directory, hashed, and only then moved into
-place. A marker file keeps each jar's size and modification time from the moment it was hashed; a start compares those, and a jar that
-differs is hashed again and, if it is not the pinned one, fetched again. A lock lets several processes start at once.
+``jars.txt`` lists each by Maven coordinate, SHA-256 and size. :func:`ensure` gives their paths: what is missing is fetched by
+``jgo`` (a Maven resolver in Python) into a staging directory, hashed, and only then moved into place. A marker file keeps each
+jar's size and modification time from the moment it was hashed; a start compares those, and a jar that differs is hashed again and,
+if it is not the pinned one, fetched again. A lock lets several processes start at once.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ def ensure(directory: Path | None = None, *, announce: bool = True, jars: tuple[
         with _locked(directory / ".lock"):
             _bring_up_to_date(directory, jars, announce=announce)
     except OSError as error:
-        raise DownloadFailed(f"cannot keep the embedded broker's jars in {directory} ({error}): free it or set ANTIPHON_BROKER__JARS_DIR") from error
+        raise DownloadFailed(
+            f"cannot keep the embedded broker's jars in {directory} ({error}): free it or set ANTIPHON_BROKER__JARS_DIR"
+        ) from error
     return tuple(directory / jar.filename for jar in jars)
 
 
@@ -141,7 +143,9 @@ def _fetch(directory: Path, staging: Path, jar: Jar, fetched: Fetched) -> None:
     for attempt in range(DOWNLOAD_ATTEMPTS):
         repository = staging / f"{jar.filename}.{attempt}"
         try:
-            maven = MavenContext(repo_cache=repository, resolver=PythonResolver(progress_callback=reported), timeout=DOWNLOAD_TIMEOUT_S)
+            maven = MavenContext(
+                repo_cache=repository, resolver=PythonResolver(progress_callback=reported), timeout=DOWNLOAD_TIMEOUT_S
+            )
             path = maven.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
         except Exception as error:  # noqa: BLE001 jgo raises RuntimeError, requests' errors and assertions alike
             reason = " ".join(str(error).split()) or type(error).__name__

@@ -2,10 +2,11 @@
 
 ``python keeper.py PARENT_PID PID_FILE COMMAND...``
 
-The embedded broker must not stay behind when its owner is killed with SIGKILL, which no ``atexit`` sees. The kernel's parent-death signal
-alone is not enough: it fires when the *thread* that forked ends, which in Python may be any worker thread. So this single-threaded process
-stands between: it looks whether its parent is still the one it was started by, passes SIGTERM and SIGINT on, and ends with the command's
-own exit code. On Linux the command also dies with this process, by its parent-death signal, so that killing the keeper leaves nothing.
+The embedded broker must not stay behind when its owner is killed with SIGKILL, which no ``atexit`` sees. The kernel's
+parent-death signal alone is not enough: it fires when the *thread* that forked ends, which in Python may be any worker thread. So this
+single-threaded process stands between: it looks whether its parent is still the one it was started by, passes SIGTERM and SIGINT
+on, and ends with the command's own exit code. On Linux the command also dies with this process, by its parent-death signal, so that
+killing the keeper leaves nothing.
 """
 
 import ctypes
@@ -34,7 +35,7 @@ def keep(parent: int, pid_file: Path, command: list[str]) -> int:
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
     # Safe here, where it is not in a program with threads: nothing else runs between fork and exec.
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=die_with_keeper)  # noqa: S603, PLW1509
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=die_with_keeper)  # noqa: PLW1509
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: child.terminate())
     staged = pid_file.with_suffix(".new")

@@ -8,8 +8,8 @@ import socket
 __all__ = ["FREE_PORTS", "free_port", "is_free", "listens"]
 
 FREE_PORTS = range(20_000, 32_000)
-"""Below the ports that systems give to outgoing connections: from those, a client that dials a stopped broker can be given the broker's own
-port as its source, connect to itself, and keep the broker from coming back."""
+"""Below the ports that systems give to outgoing connections: from those, a client that dials a stopped broker can be given the
+broker's own port as its source, connect to itself, and keep the broker from coming back."""
 
 ATTEMPTS = 200
 """Random tries; a machine with so many of these ports taken is out of order."""

@@ -1,7 +1,8 @@
 """Topics: made, looked at, checked and removed, with errors that name the topic and say what to do.
 
-Whatever is created is waited for: when a call returns, a client that asks for the topic's metadata finds every partition with a leader.
-A topic that is there already is never changed silently; another number of partitions is an error, because keys would land elsewhere.
+Whatever is created is waited for: when a call returns, a client that asks for the topic's metadata finds every partition with a
+leader. A topic that is there already is never changed silently; another number of partitions is an error, because keys would land
+elsewhere.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ POLL_S: Final = 0.02
 COMPACTED: Final[Mapping[str, str]] = MappingProxyType({"cleanup.policy": "compact"})
 """Configuration of a topic that keeps the last record of each key."""
 
-UNREACHABLE: Final = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE})  # noqa: SLF001 public names
+UNREACHABLE: Final = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE})
 REFUSED: Final = frozenset(
     {
-        KafkaError._AUTHENTICATION,  # noqa: SLF001 its public name
-        KafkaError._SSL,  # noqa: SLF001 its public name
+        KafkaError._AUTHENTICATION,
+        KafkaError._SSL,
         KafkaError.SASL_AUTHENTICATION_FAILED,
         KafkaError.UNSUPPORTED_SASL_MECHANISM,
         KafkaError.ILLEGAL_SASL_STATE,
@@ -101,7 +102,8 @@ class Topics:
         self._conf: dict[str, Any] = {"bootstrap.servers": conf} if isinstance(conf, str) else dict(conf)
         self._errors: list[KafkaError] = []
         # librdkafka tells refused credentials only through its error callback; the call itself just times out.
-        self._admin = AdminClient({"log_level": 0, **self._conf, "error_cb": self._errors.append})
+        settings: dict[str, Any] = {"log_level": 0, **self._conf, "error_cb": self._errors.append}
+        self._admin = AdminClient(settings)
         self._reached = False
 
     @property
@@ -246,7 +248,7 @@ class Topics:
         topic = self._metadata(name).topics[name]
         if topic.error is not None or not topic.partitions:
             return None
-        return sum(one.leader >= 0 for one in topic.partitions.values())
+        return sum(1 for one in topic.partitions.values() if one.leader >= 0)
 
     def _await_partitions(self, name: str, count: int) -> None:
         deadline = time.monotonic() + TIMEOUT_S
@@ -255,11 +257,16 @@ class Topics:
             if (found == 0) if count == 0 else (found >= count):
                 return
             if time.monotonic() > deadline:
-                raise TopicError(name, f"topic {name} shows {found} partitions after {TIMEOUT_S:.0f} s, {count} were expected: look at the broker's log")
+                raise TopicError(
+                    name,
+                    f"topic {name} shows {found} partitions after {TIMEOUT_S:.0f} s, not {count}: look at the broker's log",
+                )
             time.sleep(POLL_S)
 
     def _offsets(self, name: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
-        futures = self._admin.list_offsets({TopicPartition(name, number): spec for number in partitions}, request_timeout=TIMEOUT_S)
+        futures = self._admin.list_offsets(
+            {TopicPartition(name, number): spec for number in partitions}, request_timeout=TIMEOUT_S
+        )
         return {place.partition: self._call(name, "describe", future).offset for place, future in futures.items()}
 
     def _call(self, name: str, verb: str, future: Future[Any]) -> Any:  # noqa: ANN401 confluent_kafka has no types

@@ -19,8 +19,8 @@ ALLOWED = {
 """Imports point down; processors and sagas speak by topic."""
 
 IMPURE = {
-    "aiokafka", "asyncio", "confluent_kafka", "faust", "logging", "mode", "os", "prometheus_client", "random", "secrets", "socket", "structlog",
-    "subprocess", "threading", "time",
+    "aiokafka", "asyncio", "confluent_kafka", "faust", "logging", "mode", "os", "prometheus_client", "random", "secrets", "socket",
+    "structlog", "subprocess", "threading", "time",
 }  # fmt: skip
 """What makes a core slow, flaky or dependent on where it runs: I/O, clocks, chance."""
 
@@ -68,7 +68,10 @@ def test_imports_point_down(package: str) -> None:
 def test_cores_and_schemas_are_pure() -> None:
     """Cores decide from their arguments alone: no broker, no event loop, no clock, no chance, no logging."""
     wrong = [
-        f"{path.relative_to(ROOT)}:{line} imports {name}" for path in _pure() for line, name in _imports(path) if name.partition(".")[0] in IMPURE
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in _pure()
+        for line, name in _imports(path)
+        if name.partition(".")[0] in IMPURE
     ]
     assert not wrong, "\n".join(wrong)
 

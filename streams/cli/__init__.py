@@ -1,5 +1,5 @@
-"""The command line, ``antiphon``: see :mod:`streams.cli.main` for its commands and exit codes."""
+"""The command line, ``antiphon``: see :mod:`streams.cli.commands` for its commands and exit codes."""
 
-from streams.cli.main import app, main
+from streams.cli.commands import app, main
 
 __all__ = ["app", "main"]

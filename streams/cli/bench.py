@@ -52,7 +52,10 @@ def _show(report: BenchReport) -> None:
     print_table(["", "median", "unit", "rounds"], rows, title=report.bench)
     if report.bars:
         out.print()
-        print_table(["bar", "promise", "found", ""], [(b.name, b.bar, _number(b.value), "holds" if b.holds else "DOES NOT HOLD") for b in report.bars])
+        print_table(
+            ["bar", "promise", "found", ""],
+            [(b.name, b.bar, _number(b.value), "holds" if b.holds else "DOES NOT HOLD") for b in report.bars],
+        )
 
 
 def _number(value: float) -> str:

@@ -29,8 +29,12 @@ FOLLOW_S = 0.2
 
 @app.command()
 def start(
-    port: Annotated[int | None, typer.Option(help="Port for clients; the setting broker.port if not given.", min=0, max=65535)] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where topics are kept; the setting broker.data_dir if not given.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port for clients; the setting broker.port if not given.", min=0, max=65535)
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where topics are kept; the setting broker.data_dir if not given.")
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Start Kafka in the background; it stays until `antiphon broker stop`. The first start downloads 37 MB."""

@@ -1,7 +1,7 @@
 """What every command shares: where it prints, how it fails, and which broker it talks to.
 
-Results go to standard output: a rich table for a person, one JSON document (or one a line, where there are many) with ``--json``. Everything
-else (progress, notes, errors) goes to standard error, so that a pipe holds results only.
+Results go to standard output: a rich table for a person, one JSON document (or one a line, where there are many) with ``--json``.
+Everything else (progress, notes, errors) goes to standard error, so that a pipe holds results only.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[object]], *, tit
         numeric = bool(listed) and all(isinstance(row[index], int | float) for row in listed)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in listed:
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else _plain(str(cell)) for cell in row))
+        table.add_row(
+            *(f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else _plain(str(cell)) for cell in row)
+        )
     out.print(table)
 
 

@@ -2,8 +2,10 @@
 
 Three forms of a line, chosen by ``--format``:
 
-* ``events``: a typed event as JSON, ``{"type": "change.committed", "agent": ..., ...}``: checked, encoded and keyed by the catalogue.
-* ``json``: ``{"key": ..., "value": ..., "headers": {...}, "partition": 0}``; value and key are text, or JSON that is written as JSON.
+* ``events``: a typed event as JSON, ``{"type": "change.committed", "agent": ..., ...}``: checked, encoded and keyed by the
+  catalogue.
+* ``json``: ``{"key": ..., "value": ..., "headers": {...}, "partition": 0}``; value and key are text, or JSON that is written as
+  JSON.
 * ``raw``: the line is the value; with ``--separator`` what stands before it is the key.
 
 A line that is malformed is reported with its number and left out; the others go on, and the exit code is 1.
@@ -17,15 +19,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import orjson
 import typer
 
-from schemas.errors import SchemaError
 from streams.cli.output import Exit, JsonFlag, cluster_config, err, fail, out, print_json
 from streams.errors import AntiphonError, TopicMissing
+from streams.settings import Settings
 from streams.topics import Topics, broker_error
+
+if TYPE_CHECKING:
+    from streams.codec import Codec
 
 __all__ = ["produce"]
 
@@ -81,7 +86,9 @@ class Tally:
 
 def produce(
     topic: Annotated[str, typer.Argument(help="Where to.", show_default=False)],
-    file: Annotated[Path | None, typer.Argument(help="Lines to read; standard input if not given or -.", show_default=False)] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="Lines to read; standard input if not given or -.", show_default=False)
+    ] = None,
     form: Annotated[Format, typer.Option("--format", "-f", help="What a line is.")] = Format.EVENTS,
     separator: Annotated[str, typer.Option(help="With raw: what stands between key and value.")] = "",
     json: JsonFlag = False,
@@ -89,10 +96,16 @@ def produce(
     """Write lines as records; malformed lines are named by number and left out (exit code 1)."""
     from confluent_kafka import Producer
 
-    conf = cluster_config()
+    from streams.codec import Codec
+
+    settings = Settings()
+    conf = cluster_config(settings)
+    codec = Codec.from_settings(settings)
     if not Topics(conf).exists(topic):
         raise TopicMissing(topic)
-    producer = Producer({**conf, "enable.idempotence": True, "linger.ms": 20, "queue.buffering.max.messages": IN_FLIGHT_MAX, "log_level": 0})
+    producer = Producer(
+        {**conf, "enable.idempotence": True, "linger.ms": 20, "queue.buffering.max.messages": IN_FLIGHT_MAX, "log_level": 0}
+    )
     tally = Tally()
     with _source(file) as (lines, total), _progress(total) as moved:
         for number, line in enumerate(iter(lines.readline, b""), start=1):
@@ -100,11 +113,17 @@ def produce(
                 continue
             tally.lines += 1
             try:
-                record = _parse(line.rstrip(b"\r\n"), form, separator.encode(), topic)
+                record = _parse(line.rstrip(b"\r\n"), form, separator.encode(), topic, codec)
             except (ValueError, AntiphonError) as error:
                 tally.malformed += 1
                 if tally.malformed <= REPORTED_MAX:
-                    err.print(f"line {number}: {' '.join(str(error).split())}", style="yellow", markup=False, soft_wrap=True, highlight=False)
+                    err.print(
+                        f"line {number}: {' '.join(str(error).split())}",
+                        style="yellow",
+                        markup=False,
+                        soft_wrap=True,
+                        highlight=False,
+                    )
                 continue
             _send(producer, topic, record, tally)
             if number % PROGRESS_LINES == 0:
@@ -112,7 +131,15 @@ def produce(
         producer.flush(FLUSH_S)
     lost = tally.lines - tally.malformed - tally.acknowledged
     if json:
-        print_json({"topic": topic, "lines": tally.lines, "acknowledged": tally.acknowledged, "malformed": tally.malformed, "failed": lost})
+        print_json(
+            {
+                "topic": topic,
+                "lines": tally.lines,
+                "acknowledged": tally.acknowledged,
+                "malformed": tally.malformed,
+                "failed": lost,
+            }
+        )
     else:
         out.print(f"{tally.acknowledged:,} of {tally.lines:,} lines are in {topic}", highlight=False)
     if tally.malformed > REPORTED_MAX:
@@ -140,7 +167,7 @@ def _send(producer: Any, topic: str, record: Outgoing, tally: Tally) -> None:  #
             return
 
 
-def _parse(line: bytes, form: Format, separator: bytes, topic: str) -> Outgoing:
+def _parse(line: bytes, form: Format, separator: bytes, topic: str, codec: Codec) -> Outgoing:
     """One line as a record; raises ``ValueError`` or :class:`SchemaError` with what is wrong."""
     if form is Format.RAW:
         key, found, value = line.partition(separator) if separator else (b"", b"", line)
@@ -152,19 +179,23 @@ def _parse(line: bytes, form: Format, separator: bytes, topic: str) -> Outgoing:
     except orjson.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from error
     if not isinstance(document, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 a wrong line, not a wrong call
+        raise ValueError("not a JSON object")  # noqa: TRY004 - a wrong line, not a wrong call
     if form is Format.EVENTS:
         from streams.cli.records import encode_event
 
-        key, value, headers = encode_event(document, topic=topic)
-        return Outgoing(value, key, headers)
+        return Outgoing(*encode_event(document, topic=topic, codec=codec))
     if unknown := sorted(set(document) - {"key", "value", "headers", "partition"}):
         raise ValueError(f"unknown field {', '.join(unknown)}: allowed are key, value, headers and partition")
     headers = document.get("headers") or {}
     partition = document.get("partition", -1)
     if not isinstance(headers, dict) or not isinstance(partition, int):
-        raise ValueError("headers must be an object and partition a number")
-    return Outgoing(_bytes(document.get("value")), _bytes(document.get("key")), [(name, _bytes(text) or b"") for name, text in headers.items()], partition)
+        raise ValueError("headers must be an object and partition a number")  # noqa: TRY004 - a wrong line, not a wrong call
+    return Outgoing(
+        _bytes(document.get("value")),
+        _bytes(document.get("key")),
+        [(name, _bytes(text) or b"") for name, text in headers.items()],
+        partition,
+    )
 
 
 def _bytes(value: object) -> bytes | None:
@@ -183,7 +214,7 @@ def _source(file: Path | None) -> Iterator[tuple[BinaryIO, int | None]]:
         yield sys.stdin.buffer, None
         return
     try:
-        stream: Any = gzip.open(file) if file.suffix == ".gz" else file.open("rb")
+        stream: Any = gzip.open(file) if file.suffix == ".gz" else file.open("rb")  # noqa: SIM115 - closed by the with below
     except OSError as error:
         raise fail(f"cannot read {file}: {error.strerror}", Exit.MISSING) from error
     with stream:
@@ -193,9 +224,24 @@ def _source(file: Path | None) -> Iterator[tuple[BinaryIO, int | None]]:
 @contextmanager
 def _progress(total: int | None) -> Iterator[Callable[[BinaryIO], None]]:
     """A bar on a terminal: of bytes read where their number is known, else a counter that turns."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
-    columns = (SpinnerColumn(), TextColumn("producing"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("producing"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("producing", total=total)
 

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from schemas.errors import InvalidEvent, SchemaError, UnknownSchema
-from schemas.events import Event
+from schemas.errors import InvalidEvent, SchemaError
 
-__all__ = ["encode_event", "event_class", "readable"]
+if TYPE_CHECKING:
+    from streams.codec import Codec
 
-
-def event_class(name: str) -> type[Event]:
-    """The newest class of the event type.
-
-    Raises:
-        UnknownSchema: no loaded package has such a type; the message names those that there are.
-    """
-    import schemas.catalogue  # noqa: F401 importing it brings in every built-in event class
-
-    known: dict[str, type[Event]] = {}
-    for one in _classes(Event):
-        if one.event_type not in known or known[one.event_type].schema_version < one.schema_version:
-            known[one.event_type] = one
-    if name not in known:
-        raise UnknownSchema(f"no event type is called {name!r}: known are {', '.join(sorted(known)) or 'none'}")
-    return known[name]
+__all__ = ["encode_event", "readable"]
 
 
-def encode_event(document: dict[str, Any], *, topic: str) -> tuple[bytes | None, bytes, list[tuple[str, bytes]]]:
-    """Key, value and headers of ``{"type": ..., fields...}``; id, source and time are filled in where they are not given.
+def encode_event(document: dict[str, Any], *, topic: str, codec: Codec) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
+    """Value, key and headers of ``{"type": ..., fields...}``; id, source and time are filled in where they are not given.
 
     Raises:
         SchemaError: no such type, or fields that do not make a valid event.
@@ -37,15 +21,13 @@ def encode_event(document: dict[str, Any], *, topic: str) -> tuple[bytes | None,
     import time
     import uuid
 
-    from streams.codec import Codec
-
     name = document.get("type")
     if not isinstance(name, str):
         raise InvalidEvent('an event needs its "type", such as "change.committed"', topic=topic)
-    event = event_class(name).from_fields({key: value for key, value in document.items() if key != "type"})
+    event = codec.catalogue.class_of(name).from_fields({key: value for key, value in document.items() if key != "type"})
     stamped = event.stamped(id=str(uuid.uuid4()), source="/antiphon/produce", time_ms=int(time.time() * 1000))
-    key, value, headers = Codec().encode(stamped)
-    return key, value, headers
+    record = codec.encode(stamped, topic)
+    return record.value, record.key, record.headers
 
 
 def readable(message: Any) -> dict[str, Any]:  # noqa: ANN401 confluent_kafka has no types
@@ -60,7 +42,7 @@ def readable(message: Any) -> dict[str, Any]:  # noqa: ANN401 confluent_kafka ha
     headers = {name: _text(content) for name, content in message.headers() or []}
     if value is not None and value[:1] == b"\0":
         try:
-            kind = CATALOGUE.type_of(value)
+            kind = CATALOGUE.type_of(value, **place)
             decoded = CATALOGUE.read(value, **place)
         except SchemaError as error:
             problem = " ".join(str(error).split())
@@ -73,13 +55,6 @@ def readable(message: Any) -> dict[str, Any]:  # noqa: ANN401 confluent_kafka ha
         "headers": headers,
         "error": problem,
     }
-
-
-def _classes(root: type[Event]) -> Iterator[type[Event]]:
-    for one in root.__subclasses__():
-        if getattr(one, "event_type", ""):
-            yield one
-        yield from _classes(one)
 
 
 def _text(content: bytes | None) -> str | None:

@@ -23,6 +23,9 @@ def settings(
     if json:
         print_json([row._asdict() for row in found])
     elif explain:
-        print_table(["setting", "value", "from", "allowed", "what it does"], [(r.name, r.value, r.origin, r.allowed, r.description) for r in found])
+        print_table(
+            ["setting", "value", "from", "allowed", "what it does"],
+            [(r.name, r.value, r.origin, r.allowed, r.description) for r in found],
+        )
     else:
         print_table(["setting", "value", "from", "variable"], [(row.name, row.value, row.origin, row.variable) for row in found])

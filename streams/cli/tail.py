@@ -29,12 +29,16 @@ TIMEOUT_S = 10.0
 def tail(
     topic: Annotated[str, typer.Argument(help="Which.", show_default=False)],
     beginning: Annotated[bool, typer.Option("--beginning", "-b", help="From the first record on.")] = False,
-    offset: Annotated[int | None, typer.Option(help="From this offset of each partition on; negative counts from the end.")] = None,
+    offset: Annotated[
+        int | None, typer.Option(help="From this offset of each partition on; negative counts from the end.")
+    ] = None,
     since: Annotated[str, typer.Option(help="From this time on: 2026-01-31T12:00:00 (UTC if no zone), or 15m, 2h, 3d ago.")] = "",
     partition: Annotated[int | None, typer.Option("--partition", "-p", help="Only this one.", min=0)] = None,
     count: Annotated[int | None, typer.Option("--count", "-n", help="Stop after so many records.", min=1)] = None,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for more at the end, or stop there.")] = True,
-    uncommitted: Annotated[bool, typer.Option("--uncommitted", help="Also records of kafka transactions that are open or aborted.")] = False,
+    uncommitted: Annotated[
+        bool, typer.Option("--uncommitted", help="Also records of kafka transactions that are open or aborted.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Print records as they come, from now on unless told otherwise; Ctrl-C ends it."""
@@ -79,7 +83,9 @@ class _Start:
             return {number: low for number, (low, _) in bounds.items()}, ends
         if self.offset is None:
             return dict(ends), ends
-        return {number: min(max(self.offset + (high if self.offset < 0 else 0), low), high) for number, (low, high) in bounds.items()}, ends
+        return {
+            number: min(max(self.offset + (high if self.offset < 0 else 0), low), high) for number, (low, high) in bounds.items()
+        }, ends
 
 
 def _records(
@@ -110,11 +116,12 @@ def _records(
         consumer.assign([TopicPartition(topic, number, at) for number, at in positions.items()])
         while follow or unread:
             for message in consumer.consume(RECORDS_MAX, POLL_S):
-                if message.error() is not None:
-                    if message.error().code() != KafkaError._PARTITION_EOF:
-                        raise broker_error(conf["bootstrap.servers"], message.error())
-                    unread.discard(message.partition())
-                elif follow or message.offset() < ends[message.partition()]:
+                error = message.error()
+                if error is not None:
+                    if error.code() != KafkaError._PARTITION_EOF:
+                        raise broker_error(conf["bootstrap.servers"], error)
+                    unread.discard(message.partition() or 0)
+                elif follow or (message.offset() or 0) < ends[message.partition() or 0]:
                     yield message
     except KafkaException as error:
         raise broker_error(conf["bootstrap.servers"], error.args[0]) from error
@@ -126,7 +133,9 @@ def _print(record: dict[str, Any]) -> None:
     from rich.text import Text
 
     at = datetime.fromtimestamp(record["timestamp_ms"] / 1000, UTC).isoformat(timespec="milliseconds")
-    line = Text.assemble((f"{record['partition']}/{record['offset']}", "cyan"), " ", (at, "dim"), " ", (str(record["type"] or "-"), "green"))
+    line = Text.assemble(
+        (f"{record['partition']}/{record['offset']}", "cyan"), " ", (at, "dim"), " ", (str(record["type"] or "-"), "green")
+    )
     line.append(f" {record['key']}", "bold")
     line.append(f" {record['value'] if isinstance(record['value'], str) else _compact(record['value'])}")
     out.print(line, soft_wrap=True)

@@ -34,10 +34,14 @@ def list_topics(
 @app.command()
 def create(
     topic: Name,
-    partitions: Annotated[int | None, typer.Option("--partitions", "-p", help="How many; worker.partitions if not given.", min=1)] = None,
+    partitions: Annotated[
+        int | None, typer.Option("--partitions", "-p", help="How many; worker.partitions if not given.", min=1)
+    ] = None,
     replication: Annotated[int | None, typer.Option(help="Replicas; kafka.replication_factor if not given.", min=1)] = None,
     compact: Annotated[bool, typer.Option("--compact", help="Keep the last record of each key.")] = False,
-    config: Annotated[list[str] | None, typer.Option("--config", "-c", help="Setting of the topic, name=value; may be repeated.")] = None,
+    config: Annotated[
+        list[str] | None, typer.Option("--config", "-c", help="Setting of the topic, name=value; may be repeated.")
+    ] = None,
     if_missing: Annotated[bool, typer.Option("--if-missing", help="Succeed where it is there with as many partitions.")] = False,
     json: JsonFlag = False,
 ) -> None:
@@ -66,10 +70,21 @@ def describe(topic: Name, json: JsonFlag = False) -> None:
         print_json({**asdict(found), "records": found.records})
         return
     rows = [
-        (one.partition, one.first_offset, one.next_offset, one.next_offset - one.first_offset, one.leader, f"{len(one.in_sync)}/{len(one.replicas)}")
+        (
+            one.partition,
+            one.first_offset,
+            one.next_offset,
+            one.next_offset - one.first_offset,
+            one.leader,
+            f"{len(one.in_sync)}/{len(one.replicas)}",
+        )
         for one in found.partitions
     ]
-    print_table(["partition", "first offset", "next offset", "offsets", "leader", "in sync"], rows, title=f"{topic}: {found.records:,} offsets")
+    print_table(
+        ["partition", "first offset", "next offset", "offsets", "leader", "in sync"],
+        rows,
+        title=f"{topic}: {found.records:,} offsets",
+    )
     for name, value in found.config.items():
         out.print(f"{name} = {value}", style="dim", highlight=False, soft_wrap=True)
 

@@ -12,6 +12,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer
@@ -43,7 +44,7 @@ def _read(bootstrap: str, topic: str, count: int) -> list[bytes]:
         while len(found) < count and time.monotonic() < deadline:
             for message in consumer.consume(count, 0.5):
                 assert message.error() is None
-                found.append(message.value())
+                found.append(message.value() or b"")
     finally:
         consumer.close()
     return found
@@ -163,7 +164,7 @@ def test_credentials_are_asked_for_on_a_sasl_listener(tmp_path: Path) -> None:
     """A SASL/PLAIN listener lets the right password in and no other, beside the plain one."""
     sasl = Listener("SASL", protocol="SASL_PLAINTEXT", users={"alice": "right"})
     with EmbeddedBroker(data_dir=tmp_path, heap_mb=256, listeners=[sasl]) as broker:
-        common = {
+        common: dict[str, Any] = {
             "bootstrap.servers": broker.address("SASL"),
             "security.protocol": "SASL_PLAINTEXT",
             "sasl.mechanism": "PLAIN",
@@ -209,7 +210,9 @@ def test_no_orphan_when_the_owner_is_killed(tmp_path: Path, number: signal.Signa
 
 def test_a_detached_broker_outlives_its_starter_and_is_found_again(tmp_path: Path) -> None:
     """What `antiphon broker start` starts stays, is found by another process, and can be stopped there."""
-    program = f"from streams.broker import EmbeddedBroker; EmbeddedBroker(data_dir={str(tmp_path)!r}, heap_mb=256).start(detached=True)"
+    program = (
+        f"from streams.broker import EmbeddedBroker; EmbeddedBroker(data_dir={str(tmp_path)!r}, heap_mb=256).start(detached=True)"
+    )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=WAIT_S * 2)
     running = running_broker(tmp_path)
     assert running is not None

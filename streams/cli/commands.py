@@ -1,7 +1,7 @@
 """``antiphon``: the broker, topics, records, workers, benchmarks and settings from the command line.
 
-Exit codes: 0 all is well; 1 a check or a bar did not hold, or the job failed; 2 wrong usage or settings; 3 the broker does not answer or
-refuses; 4 what was named does not exist. An error is one line on standard error.
+Exit codes: 0 all is well; 1 a check or a bar did not hold, or the job failed; 2 wrong usage or settings; 3 the broker does not
+answer or refuses; 4 what was named does not exist. An error is one line on standard error.
 
 Packages add commands by entry point group ``antiphon.commands``: the name is the command's, the object a typer app or a function.
 """
@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:  # noqa: FBT001 typer calls it so
+def _show_version(wanted: bool) -> None:
     if wanted:
         out.print(f"antiphon {version('antiphon')}", highlight=False)
         raise typer.Exit(Exit.OK)
@@ -40,7 +40,9 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 typer calls it so
 
 @app.callback()
 def _root(
-    show_version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Coordination for AI agent services as events on Kafka."""
 
