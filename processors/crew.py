@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,10 +26,11 @@ __all__ = ["Crew"]
 
 STOP_S: Final = 20.0
 """From SIGTERM to SIGKILL: a turn, its kafka transaction and leaving the group take under five seconds."""
-LAST_WORDS_BYTES: Final = 4096
-"""Of a dead worker's log that are looked at for the reason."""
+LAST_WORDS_BYTES: Final = 64 * 1024
+"""Of a dead worker's log that are looked at for the reason: it may be followed by some hundred lines of stopping."""
 LAST_WORDS_LINES: Final = 3
 
+_ERROR: Final = re.compile(r"(error|[\w.]*[A-Z]\w+(Error|Exception|Missing|Mismatch|Unavailable|Unsupported|Failed)\b.*): ")
 _RUN: Final = "import sys; from streams.cli import main; main()"
 
 
@@ -86,10 +88,12 @@ class Crew:
                 raise ProcessorError(f"{member.name} ended with exit code {code}: {self.last_words(member.log)}")
 
     def last_words(self, log: Path) -> str:
-        """Return the end of a log in one line."""
+        """Return the last error in a log, else its end, in one line."""
         with contextlib.suppress(OSError), log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_WORDS_BYTES))
             lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+            if errors := [line for line in lines if _ERROR.match(line)]:
+                return errors[-1]
             if lines:
                 return " / ".join(lines[-LAST_WORDS_LINES:])
         return "it said nothing"

@@ -87,7 +87,6 @@ def feed(
             "batch.num.messages": 10_000,
             "queue.buffering.max.messages": BUFFER_MAX,
             "partitioner": "murmur2_random",
-            "compression.type": "lz4",
             "log_level": 0,
             "on_delivery": delivered,
         }

@@ -28,8 +28,17 @@ import orjson
 from schemas.errors import AntiphonError, Fault, InvalidEvent
 from schemas.work import ChangeCommitted, FileChanged
 
-__all__ = ["BadEvent", "Entry", "HistoryError",
-    "HistoryMissing", "Malformed", "WorkEvent", "from_fields", "parse_line", "read_file"]
+__all__ = [
+    "BadEvent",
+    "Entry",
+    "HistoryError",
+    "HistoryMissing",
+    "Malformed",
+    "WorkEvent",
+    "from_fields",
+    "parse_line",
+    "read_file",
+]
 
 WorkEvent = ChangeCommitted | FileChanged
 

@@ -125,7 +125,7 @@ def findings(activity_rows: Mapping[tuple[int, str], Any], overlap_rows: Mapping
         events=per_agent.total(),
         agents=len(per_agent),
         windows=len(rows),
-        windows_closed=sum(row["closed"] for _, row in rows),
+        windows_closed=sum(row["closed"] and row["first_ms"] is not None for _, row in rows),  # the others hold late events only
         late=sum(row["late"] for _, row in rows),
         files=len(views),
         changes=sum(v.remembered + v.forgotten + v.repeated for v in views.values()),
@@ -147,9 +147,12 @@ def show(report: Report, console: Console) -> None:
     console.print(f"[bold]{plain(report.history)}[/] through {report.workers} workers and {report.partitions} partitions")
     console.print(
         f"in: {report.read:,} lines, {report.produced:,} events at {report.produce_rate:,.0f}/s; "
-        f"processed in {report.seconds:.1f} s, {report.rate:,.0f} events/s"
+        f"processed in {report.seconds:.1f} s, {report.rate:,.0f} events/s",
+        soft_wrap=True,
     )
-    console.print("out: " + (", ".join(f"{n:,} on {plain(topic)}" for topic, n in report.outputs.items()) or "nothing"))
+    console.print(
+        "out: " + (", ".join(f"{n:,} on {plain(topic)}" for topic, n in report.outputs.items()) or "nothing"), soft_wrap=True
+    )
     if report.dead_letters:
         _table(console, "dead letters", ["reason", "records"], sorted(report.dead_letters.items()))
     else:
@@ -159,7 +162,8 @@ def show(report: Report, console: Console) -> None:
             f"{found.agents:,} agents in {found.windows:,} windows ({found.windows_closed:,} closed), "
             f"{found.late:,} late events; "
             f"{found.overlaps:,} overlaps in {found.contended:,} of {found.files:,} files"
-            + (f", {found.uncertain:,} changes uncertain" if found.uncertain else "")
+            + (f", {found.uncertain:,} changes uncertain" if found.uncertain else ""),
+            soft_wrap=True,
         )
         _table(console, "busiest agents", ["agent", "events", "changes"], found.busiest)
         _table(
