@@ -15,8 +15,9 @@ What a field may be, and what it becomes (`Annotated` constraints are kept by py
     a pydantic model               record, named <event type>.<class>
     Literal[...] of str, StrEnum   enum; a symbol "unknown" becomes the enum's default, for readers older than a symbol
 
-Other types are refused, and so are two shapes that a few hostile bytes could turn against the reader: a record without fields (an array of
-2**60 of them takes no bytes) and a record that holds itself (its depth is the sender's choice, and the decoder's stack is not).
+Other types are refused, and so are two shapes that a few hostile bytes could turn against the reader: a record without fields
+(an array of 2**60 of them takes no bytes) and a record that holds itself (its depth is the sender's choice, and the decoder's
+stack is not).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from io import BytesIO
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, NoReturn, Union, cast, get_args, get_origin
 
-from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro import parse_schema, schemaless_writer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -37,9 +38,22 @@ from pydantic_core import PydanticUndefined
 from schemas.errors import IncompatibleSchema, InvalidEvent
 from schemas.events import Event, shown
 
-__all__ = ["MAGIC", "PREFIX_BYTES", "SCHEMA_ID_MAX", "Schema", "is_plain", "parsed", "prefix_of", "read_body", "schema_of", "without_docs", "write_body"]
+__all__ = [
+    "MAGIC",
+    "PREFIX_BYTES",
+    "SCHEMA_ID_MAX",
+    "Schema",
+    "is_plain",
+    "parsed",
+    "prefix_of",
+    "schema_of",
+    "without_docs",
+    "write_body",
+]
 
 Schema = dict[str, Any]
+Node = Any
+"""A piece of a schema (a name, a list of branches or a dict), or a value in it."""
 
 MAGIC: Final = b"\x00"
 PREFIX_BYTES: Final = 5
@@ -77,6 +91,7 @@ class _Builder:
         self.open: list[type] = []
 
     def refuse(self, path: str, problem: str) -> NoReturn:
+        """Say which field of the class cannot be Avro, and why."""
         raise InvalidEvent(f"class {self.cls.__module__}.{self.cls.__qualname__}: field {path}: {problem}")
 
     def record(self, model: type[BaseModel], name: str, fields: Mapping[str, FieldInfo], path: str = "") -> Schema:
@@ -93,21 +108,24 @@ class _Builder:
         if not _SYMBOL.match(name):
             self.refuse(path, "letters, digits and '_' are allowed in a name")
         default = self.default(path, info)
-        schema: Schema = {"name": name, "type": self.type(path, info.annotation, nullable_first=default in (None, PydanticUndefined))}
+        schema: Schema = {
+            "name": name,
+            "type": self.kind(path, info.annotation, nullable_first=default in (None, PydanticUndefined)),
+        }
         if info.description:
             schema["doc"] = info.description
         if default is not PydanticUndefined:
             schema["default"] = default
         return schema
 
-    def default(self, path: str, info: FieldInfo) -> Any:
+    def default(self, path: str, info: FieldInfo) -> Node:
         if info.default_factory is not None:
             if info.default_factory not in _FACTORIES:
                 self.refuse(path, "a default is a plain value, or list or dict: schemas are the same each time they are made")
             return cast("Callable[[], Any]", info.default_factory)()
         return info.default if info.default is PydanticUndefined else self.plain(path, info.default)
 
-    def plain(self, path: str, value: Any) -> Any:
+    def plain(self, path: str, value: Node) -> Node:
         """Return a default as Avro's JSON writes it."""
         match value:
             case StrEnum():
@@ -124,22 +142,23 @@ class _Builder:
                 return {k: self.plain(path, v) for k, v in value.items()}
         return value
 
-    def type(self, path: str, annotation: Any, *, nullable_first: bool = True) -> Any:
-        origin, args = get_origin(annotation), get_args(annotation)
+    def kind(self, path: str, annotation: Node, *, nullable_first: bool = True) -> Node:  # noqa: PLR0911 - a return a type
+        origin: Node = get_origin(annotation)
+        args = get_args(annotation)
         if annotation in _PRIMITIVES:
             return _PRIMITIVES[annotation]
         if origin in (Union, UnionType):
             rest = [arg for arg in args if arg is not NoneType]
             if len(args) != 2 or len(rest) != 1:
                 self.refuse(path, f"{annotation} is a union: only X | None is allowed")
-            inner = self.type(path, rest[0])
+            inner = self.kind(path, rest[0])
             return ["null", inner] if nullable_first else [inner, "null"]
         if origin is list:
-            return {"type": "array", "items": self.type(f"{path}[]", args[0])}
+            return {"type": "array", "items": self.kind(f"{path}[]", args[0])}
         if origin is dict:
             if args[0] is not str:
                 self.refuse(path, "the keys of a dict are str")
-            return {"type": "map", "values": self.type(f"{path}{{}}", args[1])}
+            return {"type": "map", "values": self.kind(f"{path}{{}}", args[1])}
         if origin is Literal:
             return self.enum(path, path.rpartition(".")[2].rstrip("[]{}"), args)
         if isinstance(annotation, type) and issubclass(annotation, StrEnum):
@@ -147,12 +166,14 @@ class _Builder:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             return self.nested(path, annotation)
         if hasattr(annotation, "__metadata__"):
-            return self.type(path, args[0])
-        self.refuse(
-            path, f"{annotation} is not allowed: str, int, float, bool, bytes, X | None, list[X], dict[str, X], a pydantic model, Literal or StrEnum"
+            return self.kind(path, args[0])
+        return self.refuse(
+            path,
+            f"{annotation} is not allowed: str, int, float, bool, bytes, X | None, list[X], dict[str, X], "
+            f"a pydantic model, Literal or StrEnum",
         )
 
-    def enum(self, path: str, name: str, symbols: tuple[Any, ...]) -> Any:
+    def enum(self, path: str, name: str, symbols: tuple[Any, ...]) -> Node:
         for symbol in symbols:
             if not isinstance(symbol, str) or not _SYMBOL.match(symbol):
                 self.refuse(path, f"{shown(symbol)} is no Avro symbol: a letter or '_', then letters, digits and '_'")
@@ -165,7 +186,7 @@ class _Builder:
         schema: Schema = {"type": "enum", "name": name, "namespace": self.cls.event_type, "symbols": list(symbols)}
         return {**schema, "default": UNKNOWN} if UNKNOWN in symbols else schema
 
-    def nested(self, path: str, model: type[BaseModel]) -> Any:
+    def nested(self, path: str, model: type[BaseModel]) -> Node:
         if model in self.open:
             self.refuse(path, f"{model.__name__} holds itself; use a list of flat records")
         full = f"{self.cls.event_type}.{model.__name__}"
@@ -180,26 +201,31 @@ class _Builder:
         return schema
 
 
+_CODE: Final = ("validators", "field_validators", "root_validators", "model_validators", "field_serializers", "model_serializers")
+"""Where pydantic keeps the code that a class brings along."""
+
+
 def is_plain(cls: type[Event]) -> bool:
     """Return whether Avro's types are all that the class asks of its fields, so that what Avro has read needs no second check.
 
     False for a class with validators, constraints, enums, nested models, private attributes or code that runs when one is made.
     """
     marks = cls.__pydantic_decorators__
-    code = any((marks.field_validators, marks.model_validators, marks.root_validators, marks.validators, marks.field_serializers, marks.model_serializers))
+    code = any(getattr(marks, name) for name in _CODE)
     own = any(getattr(cls, name) is not getattr(Event, name) for name in ("model_post_init", "__init__", "__new__"))
     if code or own or cls.__private_attributes__ or cls.model_config != Event.model_config:
         return False
     return all(not field.metadata and _plain_type(field.annotation) for field in cls.payload_fields().values())
 
 
-def _plain_type(annotation: Any) -> bool:
+def _plain_type(annotation: Node) -> bool:
     if annotation in _PRIMITIVES or annotation is NoneType:
         return True
-    return get_origin(annotation) in (Union, UnionType, list, dict) and all(map(_plain_type, get_args(annotation)))
+    origin: Node = get_origin(annotation)
+    return origin in (Union, UnionType, list, dict) and all(map(_plain_type, get_args(annotation)))
 
 
-def without_docs(schema: Any) -> Any:
+def without_docs(schema: Node) -> Node:
     """Return a schema without its documentation, which may change without a new version."""
     if isinstance(schema, dict):
         return {k: without_docs(v) if k != "default" else v for k, v in schema.items() if k != "doc"}
@@ -212,18 +238,20 @@ def parsed(schema: Schema) -> Schema:
     Raises:
         IncompatibleSchema: It is no Avro schema, or one of the two dangerous shapes (see the module).
     """
+    if not isinstance(cast(object, schema), dict):
+        raise IncompatibleSchema(f"an event is an Avro record, and this schema is {shown(schema)}")
     try:
         ready = cast(Schema, parse_schema(schema))
     except Exception as e:  # fastavro raises many kinds; each is the same news
         raise IncompatibleSchema(f"not an Avro schema: {_line(e)}") from e
-    if not isinstance(ready, dict) or ready.get("type") != "record":
+    if ready.get("type") != "record":
         raise IncompatibleSchema(f"an event is an Avro record, and this schema is {shown(schema)}")
     if _least_bytes(ready, {}, (), ready.get("name", "")) == 0:
         raise IncompatibleSchema(f"{ready.get('name')}: a record without fields takes no bytes: give it a field")
     return ready
 
 
-def _least_bytes(schema: Any, named: dict[str, int], inside: tuple[str, ...], path: str) -> int:
+def _least_bytes(schema: Node, named: dict[str, int], inside: tuple[str, ...], path: str) -> int:
     """Return 0 where a value can take no bytes at all, else 1; refuse arrays of such values and types that hold themselves."""
     if isinstance(schema, list):
         for branch in schema:
@@ -254,14 +282,6 @@ def write_body(prefix: bytes, schema: Schema, fields: Mapping[str, Any]) -> byte
     out.write(prefix)
     schemaless_writer(out, schema, fields)
     return out.getvalue()
-
-
-def read_body(value: bytes, writer: Schema, reader: Schema | None) -> tuple[dict[str, Any], int]:
-    """Return the fields after the prefix, through the reader's schema where there is one, and how many bytes were read in all."""
-    source = BytesIO(value)
-    source.seek(PREFIX_BYTES)
-    fields = schemaless_reader(source, writer, reader)
-    return cast("dict[str, Any]", fields), source.tell()
 
 
 def _line(error: BaseException) -> str:

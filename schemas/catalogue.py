@@ -4,8 +4,8 @@
                                        ──read─────▶ dict               Avro only, for the hot path
                                        ──decode───▶ Event              old versions come out as the newest
 
-Any bytes at all either decode or raise a `SchemaError` that names topic, partition, offset and schema id. No bytes make it hang or
-allocate more than a small multiple of their own length.
+Any bytes at all either decode or raise a `SchemaError` that names topic, partition, offset and schema id. No bytes make it hang
+or allocate more than a small multiple of their own length.
 
 `CATALOGUE` is the built-in one, from the files in `schemas/avro/`. `python -m schemas.catalogue --write|--check` keeps these.
 """
@@ -15,13 +15,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, cast
+from io import BytesIO
+from typing import Any, Final, cast
 
-from schemas.avro import MAGIC, PREFIX_BYTES, SCHEMA_ID_MAX, Schema, is_plain, parsed, prefix_of, read_body, schema_of, write_body
+from fastavro import schemaless_reader
+
+from schemas.avro import PREFIX_BYTES, SCHEMA_ID_MAX, Schema, is_plain, parsed, prefix_of, schema_of, write_body
 from schemas.committed import BUILT_IN_ID_MAX, Committed, load, main
 from schemas.compatibility import is_backward
 from schemas.errors import IncompatibleSchema, InvalidEvent, MalformedRecord, SchemaError, UnknownSchema
 from schemas.events import ATTRIBUTES, Event, shown
+from schemas.explain import explain_body, explain_prefix, unwritable
 from schemas.families import BUILT_IN
 
 __all__ = ["CATALOGUE", "USER_ID_MIN", "Catalogue", "Entry", "built_in"]
@@ -55,6 +59,11 @@ class Entry:
     cls: type[Event] | None
     plain: bool
 
+    @property
+    def name(self) -> str:
+        """Type and version, for messages."""
+        return f"{self.event_type} v{self.version}"
+
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
@@ -64,7 +73,6 @@ class _Kind:
     schema: Schema
     ready: Schema
     plain: bool
-    fields: frozenset[str]
 
 
 class Catalogue:
@@ -78,7 +86,9 @@ class Catalogue:
 
     # ---- what is in it
 
-    def register(self, cls: type[Event], *, schema_id: int | None = None, older: Mapping[int, Schema] | None = None) -> type[Event]:
+    def register(
+        self, cls: type[Event], *, schema_id: int | None = None, older: Mapping[int, Schema] | None = None
+    ) -> type[Event]:
         """Add an event class of your own.
 
         Args:
@@ -91,14 +101,20 @@ class Catalogue:
 
         Raises:
             InvalidEvent: The class has no type, or a field that Avro does not do.
-            IncompatibleSchema: The id or the type is taken, the id is out of range, or the newest version cannot read an older one.
+            IncompatibleSchema: The id or the type is taken, the id is out of range, or the newest version cannot read an older
+            one.
         """
         ids = [i for i in (schema_id, *(older or ())) if i is not None]
         for i in ids:
             if not USER_ID_MIN <= i <= SCHEMA_ID_MAX:
-                raise IncompatibleSchema(f"{cls.__name__}: ids from {USER_ID_MIN} to {SCHEMA_ID_MAX} are yours, those below this distribution's", schema_id=i)
+                raise IncompatibleSchema(
+                    f"{cls.__name__}: ids from {USER_ID_MIN} to {SCHEMA_ID_MAX} are yours, those below this distribution's",
+                    schema_id=i,
+                )
             if prefix_of(i) in self._by_prefix:
-                raise IncompatibleSchema(f"{cls.__name__}: the id is {self._by_prefix[prefix_of(i)].event_type}'s: use another", schema_id=i)
+                raise IncompatibleSchema(
+                    f"{cls.__name__}: the id is {self._by_prefix[prefix_of(i)].event_type}'s: use another", schema_id=i
+                )
         self.add_class(cls)
         try:
             for i, schema in (older or {}).items():
@@ -121,9 +137,11 @@ class Catalogue:
             raise InvalidEvent(f"class {cls.__module__}.{cls.__qualname__} has no event_type: give it one")
         known = self._kinds.get(cls.event_type)
         if known is not None and known.cls is not cls:
-            raise IncompatibleSchema(f"{cls.event_type} is {known.cls.__module__}.{known.cls.__qualname__}'s type: give {cls.__name__} another")
+            raise IncompatibleSchema(
+                f"{cls.event_type} is {known.cls.__module__}.{known.cls.__qualname__}'s type: give {cls.__name__} another"
+            )
         schema = schema if schema is not None else schema_of(cls)
-        self._kinds[cls.event_type] = _Kind(cls, schema, parsed(schema), is_plain(cls), frozenset(cls.payload_fields()))
+        self._kinds[cls.event_type] = _Kind(cls, schema, parsed(schema), is_plain(cls))
 
     def bind(self, cls: type[Event], schema_id: int) -> None:
         """Give a class the id that it is written with; without a Schema Registry a class has one."""
@@ -149,12 +167,17 @@ class Catalogue:
         except IncompatibleSchema as e:
             raise IncompatibleSchema(e.reason, schema_id=schema_id) from e
         name = event_type or str(writer["name"])
+        version = version or _version_in(schema)
         kind = self._kinds.get(name)
         if kind is not None and (violations := is_backward(schema, kind.schema)):
             raise IncompatibleSchema(
-                f"{name} version {kind.cls.schema_version} cannot read it: {'; '.join(violations)}: upgrade this program", schema_id=schema_id
+                f"{name} version {kind.cls.schema_version} cannot read it: {'; '.join(violations)}: upgrade this program",
+                schema_id=schema_id,
             )
-        entry = Entry(schema_id, name, version, writer, kind and kind.ready, kind and kind.cls, bool(kind and kind.plain))
+        if kind is None:
+            entry = Entry(schema_id, name, version, writer, None, None, plain=False)
+        else:
+            entry = Entry(schema_id, name, version, writer, kind.ready, kind.cls, kind.plain)
         self._by_prefix[prefix_of(schema_id)] = entry
         return entry
 
@@ -180,7 +203,9 @@ class Catalogue:
         """
         kind = self._kinds.get(event_type)
         if kind is None:
-            raise UnknownSchema(f"no event type is called {shown(event_type)}: known are {', '.join(sorted(self._kinds))}; register its class")
+            raise UnknownSchema(
+                f"no event type is called {shown(event_type)}: known are {', '.join(sorted(self._kinds))}; register its class"
+            )
         return kind.cls
 
     def schema(self, cls: type[Event]) -> Schema:
@@ -212,17 +237,21 @@ class Catalogue:
         try:
             return write_body(prefix, schema, event.__dict__ if plain else event.model_dump(exclude=set(ATTRIBUTES)))
         except Exception as e:
-            raise InvalidEvent(f"{cls.event_type}: {_unwritable(event, e)}") from e
+            raise InvalidEvent(f"{cls.event_type}: {unwritable(event, e)}") from e
 
     def _writer(self, cls: type[Event], schema_id: int | None) -> tuple[bytes, Schema, bool]:
         kind = self._kind(cls)
         if schema_id is None:
-            raise UnknownSchema(f"{cls.event_type} has no schema id: run `python -m schemas.catalogue --write`, or register it with an id")
+            raise UnknownSchema(
+                f"{cls.event_type} has no schema id: run `python -m schemas.catalogue --write`, or register it with an id"
+            )
         return prefix_of(schema_id), kind.ready, kind.plain
 
     # ---- bytes to events
 
-    def type_of(self, value: bytes | None, *, topic: str | None = None, partition: int | None = None, offset: int | None = None) -> str:
+    def type_of(
+        self, value: bytes | None, *, topic: str | None = None, partition: int | None = None, offset: int | None = None
+    ) -> str:
         """Return the event type from the five bytes before the Avro body; nothing is decoded.
 
         Raises:
@@ -232,9 +261,11 @@ class Catalogue:
         try:
             return self._by_prefix[value[:PREFIX_BYTES]].event_type  # type: ignore[index]
         except (KeyError, TypeError):
-            _explain(value, None, {"topic": topic, "partition": partition, "offset": offset})
+            explain_prefix(value, {"topic": topic, "partition": partition, "offset": offset})
 
-    def read(self, value: bytes | None, *, topic: str | None = None, partition: int | None = None, offset: int | None = None) -> dict[str, Any]:
+    def read(
+        self, value: bytes | None, *, topic: str | None = None, partition: int | None = None, offset: int | None = None
+    ) -> dict[str, Any]:
         """Return the fields as the newest schema has them, from Avro alone: types hold, the class's validators have not run.
 
         Raises:
@@ -242,11 +273,18 @@ class Catalogue:
         """
         try:
             entry = self._by_prefix[value[:PREFIX_BYTES]]  # type: ignore[index]
-            fields, end = read_body(value, entry.writer, entry.reader)  # type: ignore[arg-type]
+        except (KeyError, TypeError):
+            explain_prefix(value, {"topic": topic, "partition": partition, "offset": offset})
+        source = BytesIO(value)  # type: ignore[arg-type]
+        source.seek(PREFIX_BYTES)
+        try:
+            fields = cast("dict[str, Any]", schemaless_reader(source, entry.writer, entry.reader))
         except Exception as e:  # noqa: BLE001 - fastavro raises seven kinds on bytes that are no Avro; each becomes a SchemaError
-            _explain(value, e, {"topic": topic, "partition": partition, "offset": offset})
-        if end != len(value):  # type: ignore[arg-type]
-            _explain(value, None, {"topic": topic, "partition": partition, "offset": offset}, end)
+            explain_body(value, entry.name, entry.schema_id, e, {"topic": topic, "partition": partition, "offset": offset})
+        if source.tell() != len(value):  # type: ignore[arg-type]
+            explain_body(
+                value, entry.name, entry.schema_id, source.tell(), {"topic": topic, "partition": partition, "offset": offset}
+            )
         return fields
 
     def decode(
@@ -278,10 +316,10 @@ class Catalogue:
         fields = self.read(value, topic=topic, partition=partition, offset=offset)
         entry = self._by_prefix[cast(bytes, value)[:PREFIX_BYTES]]
         cls = entry.cls
-        place = {"topic": topic, "partition": partition, "offset": offset, "schema_id": entry.schema_id}
+        place: dict[str, Any] = {"topic": topic, "partition": partition, "offset": offset, "schema_id": entry.schema_id}
         if expected is not None and expected != entry.event_type:
             raise MalformedRecord(
-                f"wrong type or version: {shown(expected)} was expected and the id is {entry.event_type} version {entry.version}: "
+                f"wrong type or version: {shown(expected)} was expected and the id is {entry.name}: "
                 f"its producer mixes up ids or headers, correct it",
                 **place,
             )
@@ -313,42 +351,10 @@ class Catalogue:
             self._by_prefix.pop(prefix_of(i), None)
 
 
-def _explain(value: object, error: BaseException | None, place: dict[str, Any], end: int | None = None) -> NoReturn:
-    """Raise what is wrong with bytes that could not be read."""
-    what = "find its producer and send Avro in Confluent wire format"
-    if value is None:
-        raise MalformedRecord("the record has no value (a tombstone), and an event has one: skip it, or look for its producer", **place)
-    if not isinstance(value, bytes):
-        raise MalformedRecord(f"the value is {type(value).__name__}: bytes are allowed", **place)
-    if value[:1] != MAGIC:
-        begins = f"begins with the byte 0x{value[0]:02x} in place of 0x00" if value else "is empty"
-        raise MalformedRecord(f"not Confluent wire format: the value {begins}: {what}", **place)
-    if len(value) < PREFIX_BYTES:
-        raise MalformedRecord(f"cut off: the value has {len(value)} bytes and its header alone takes {PREFIX_BYTES}: {what}", **place)
-    place["schema_id"] = int.from_bytes(value[1:PREFIX_BYTES], "big", signed=True)
-    if isinstance(error, KeyError | None) and end is None:
-        raise UnknownSchema(
-            "the schema id is unknown: upgrade if a newer release wrote it, register its class, or configure the Schema Registry that gave the id",
-            **place,
-        )
-    if end is not None and end < len(value):
-        raise MalformedRecord(f"{len(value) - end} bytes are left over after the event: it was written with another schema: correct its producer", **place)
-    detail = " ".join(str(error).split()) if error is not None else "its last value is longer than the record"
-    raise MalformedRecord(f"the Avro body is cut off or of another schema ({detail or type(error).__name__}): correct its producer", **place) from error
-
-
-def _unwritable(event: Event, error: Exception) -> str:
-    """Return which field cannot be written, and why; pydantic's types hold, so what is left are integers and text without an encoding."""
-    for name in type(event).payload_fields():
-        value = getattr(event, name)
-        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-            return f"{name} is {shown(value)}: a whole number of 64 bits is allowed"
-        if isinstance(value, str) and not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                return f"{name} is {shown(value)}: text without lone surrogates is allowed"
-    return f"cannot be written as Avro ({' '.join(str(error).split()) or type(error).__name__}): check its nested values"
+def _version_in(schema: Schema) -> int:
+    """Return the version that a schema of ours says it is; 0 for another's."""
+    version = schema.get("version")
+    return version if type(version) is int else 0
 
 
 def built_in(classes: Iterable[type[Event]] = BUILT_IN, committed: Iterable[Committed] | None = None) -> Catalogue:
@@ -360,7 +366,7 @@ def built_in(classes: Iterable[type[Event]] = BUILT_IN, committed: Iterable[Comm
     catalogue = Catalogue()
     for cls in classes:
         mine = known.pop((cls.event_type, cls.schema_version), None)
-        catalogue.add_class(cls, mine and mine.schema)
+        catalogue.add_class(cls, None if mine is None else mine.schema)
         if mine is not None:
             catalogue.bind(cls, mine.schema_id)
     for c in known.values():

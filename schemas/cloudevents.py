@@ -14,9 +14,10 @@
     causation_id     ce_causationid
     (always)         content-type         application/avro
 
-Empty attributes have no header. Values are UTF-8, as the Kafka binding says. When reading, a header that is there twice counts as the last;
-a plain `traceparent` or `tracestate`, which OpenTelemetry writes, counts where no `ce_` one is there; a broken trace context is dropped and the
-event kept, as W3C asks; other headers are none of our business. Source: CloudEvents 1.0.2, Kafka Protocol Binding.
+Empty attributes have no header. Values are UTF-8, as the Kafka binding says. When reading, a header that is there twice counts
+as the last; a plain `traceparent` or `tracestate`, which OpenTelemetry writes, counts where no `ce_` one is there; a broken
+trace context is dropped and the event kept, as W3C asks; other headers are none of our business. Source: CloudEvents 1.0.2,
+Kafka Protocol Binding.
 """
 
 from __future__ import annotations
@@ -33,7 +34,17 @@ from typing import Any, Final
 from schemas.errors import InvalidEvent, MalformedRecord
 from schemas.events import ATTRIBUTES, Event, check_attribute, is_traceparent, shown
 
-__all__ = ["CONTENT_TYPE", "SPEC_VERSION", "Headers", "Structured", "from_headers", "is_structured", "read_structured", "rfc3339", "to_headers"]
+__all__ = [
+    "CONTENT_TYPE",
+    "SPEC_VERSION",
+    "Headers",
+    "Structured",
+    "from_headers",
+    "is_structured",
+    "read_structured",
+    "rfc3339",
+    "to_headers",
+]
 
 Headers = list[tuple[str, bytes]]
 
@@ -94,7 +105,9 @@ def to_headers(event: Event) -> Headers:
     """
     values = event.__dict__
     if not values["id"] or not values["source"]:
-        raise InvalidEvent(f"{event.event_type}: id is {shown(values['id'])} and source {shown(values['source'])}: both are needed; see Event.stamped")
+        raise InvalidEvent(
+            f"{event.event_type}: id is {shown(values['id'])} and source {shown(values['source'])}: both are needed, see stamped"
+        )
     headers = [
         _VERSION_HEADER,
         ("ce_type", event.event_type.encode()),
@@ -131,7 +144,9 @@ def from_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> tuple[st
 
 def is_structured(headers: Iterable[tuple[str, bytes | None]] | None) -> bool:
     """Return whether the value is the whole event, as the content type `application/cloudevents...` says."""
-    return any(name.lower() == "content-type" and (raw or b"").lower().startswith(STRUCTURED.encode()) for name, raw in headers or ())
+    return any(
+        name.lower() == "content-type" and (raw or b"").lower().startswith(STRUCTURED.encode()) for name, raw in headers or ()
+    )
 
 
 @dataclass(frozen=True, slots=True)

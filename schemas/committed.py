@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from schemas.avro import Schema, schema_of, without_docs
 from schemas.compatibility import is_backward
@@ -60,7 +60,7 @@ def load(directory: Traversable | None = None) -> tuple[Committed, ...]:
         file = directory / file_name(entry["type"], entry["version"])
         if not file.is_file():
             raise IncompatibleSchema(
-                f"{INDEX} names {entry['type']} version {entry['version']}, and {file.name} is not there: restore it from the history",
+                f"{INDEX} names {entry['type']} version {entry['version']}, and {file.name} is not there: restore it",
                 schema_id=int(number),
             )
         found.append(Committed(int(number), entry["type"], entry["version"], json.loads(file.read_text(encoding="utf-8"))))
@@ -91,7 +91,9 @@ def problems(classes: Iterable[type[Event]], committed: Sequence[Committed]) -> 
                 f"a committed version never changes; undo it, or raise schema_version to {_newest(cls.event_type, committed) + 1}"
             )
         elif cls.schema_version != _newest(cls.event_type, committed):
-            found.append(f"{where}: version {_newest(cls.event_type, committed)} is committed, so the class must be that or the next")
+            found.append(
+                f"{where}: version {_newest(cls.event_type, committed)} is committed, so the class must be that or the next"
+            )
     for c in committed:
         if c.version > 1:
             before = known.get((c.event_type, c.version - 1))
@@ -113,7 +115,8 @@ def write(directory: Path, classes: Iterable[type[Event]]) -> list[str]:
         The names of the files written.
 
     Raises:
-        IncompatibleSchema: A class differs from its committed version, skips one or cannot read the last; nothing is written then.
+        IncompatibleSchema: A class differs from its committed version, skips one or cannot read the last; nothing is written
+        then.
     """
     committed = list(load(directory))
     known = {(c.event_type, c.version): c for c in committed}
@@ -127,7 +130,9 @@ def write(directory: Path, classes: Iterable[type[Event]]) -> list[str]:
                 refreshed.append(Committed(mine.schema_id, mine.event_type, mine.version, schema))
             continue
         if cls.schema_version != newest + 1:
-            raise IncompatibleSchema(f"{cls.event_type}: schema_version is {cls.schema_version}, and the next after what is committed is {newest + 1}")
+            raise IncompatibleSchema(
+                f"{cls.event_type}: schema_version is {cls.schema_version}, and the next after what is committed is {newest + 1}"
+            )
         if newest and (violations := _violations(known[cls.event_type, newest], schema)):
             raise IncompatibleSchema("; ".join(violations))
         schema_id = max((c.schema_id for c in (*committed, *new)), default=0) + 1
@@ -171,10 +176,12 @@ def _newest(event_type: str, committed: Iterable[Committed]) -> int:
 
 
 def _violations(before: Committed, schema: Schema) -> list[str]:
-    return [f"{before.event_type}: the version after {before.version} cannot read it: {v}" for v in is_backward(before.schema, schema)]
+    return [
+        f"{before.event_type}: the version after {before.version} cannot read it: {v}" for v in is_backward(before.schema, schema)
+    ]
 
 
-def _difference(old: Any, new: Any) -> str:
+def _difference(old: Schema, new: Schema) -> str:
     """Return which fields differ, short."""
     before, after = ({f["name"]: without_docs(f) for f in schema["fields"]} for schema in (old, new))
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]

@@ -1,4 +1,4 @@
-"""Whether a reader with the new schema can read everything written with the old one: BACKWARD, by Avro's rules of schema resolution.
+"""Whether a reader with the new schema can read all that was written with the old one (BACKWARD), by Avro's rules of resolution.
 
     old (writer)                     new (reader)                       verdict
     ────────────────────────────     ─────────────────────────────      ───────────────────────────────────────────
@@ -8,14 +8,14 @@
     int, long, float                 a wider one of int→long→float→double   fine
     long                             int                                a violation, and so for every narrowing
     string                           bytes                              fine
-    bytes                            string                             a violation here, though Avro allows it: not all bytes are text
-    enum with a symbol               enum without it, with a default    fine, the default is read
+    bytes                            string                             a violation here, though Avro allows it: not all bytes
+    are text enum with a symbol               enum without it, with a default    fine, the default is read
     enum with a symbol               enum without it, no default        a violation
     a union                          a type                             every branch must fit
     a type, a union's branch         a union                            the first branch that takes it must fit
 
-Names count without their namespace, and a new name may list the old one under `aliases`. Source: Apache Avro 1.12 specification, "Schema
-Resolution". A violation in words is one line with the path of the field.
+Names count without their namespace, and a new name may list the old one under `aliases`. Source: Apache Avro 1.12 specification,
+"Schema Resolution". A violation in words is one line with the path of the field.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 __all__ = ["is_backward"]
+
+Node = Any
+"""A piece of a schema, as JSON: a name, a list of branches or a dict."""
 
 _PROMOTIONS: Final = {
     "int": {"int", "long", "float", "double"},
@@ -35,7 +38,7 @@ _PRIMITIVES: Final = ("null", "boolean", "int", "long", "float", "double", "byte
 _INT_BITS: Final = {"int": 31, "long": 63}
 
 
-def is_backward(old: Any, new: Any) -> list[str]:
+def is_backward(old: Node, new: Node) -> list[str]:
     """Return what keeps a reader with `new` from reading what was written with `old`, in words; empty where nothing does.
 
     Args:
@@ -48,20 +51,24 @@ def is_backward(old: Any, new: Any) -> list[str]:
 class _Check:
     """Compares two schemas; holds what their names stand for and the pairs of names already under comparison."""
 
-    def __init__(self, old: Any, new: Any) -> None:
+    def __init__(self, old: Node, new: Node) -> None:
         self.old_names: dict[str, Any] = {}
         self.new_names: dict[str, Any] = {}
         _collect(old, "", self.old_names)
         _collect(new, "", self.new_names)
         self.seen: set[tuple[int, int]] = set()
 
-    def compare(self, old: Any, new: Any, path: str) -> list[str]:
+    def compare(self, old: Node, new: Node, path: str) -> list[str]:
         old, new = _resolve(old, self.old_names), _resolve(new, self.new_names)
         if isinstance(old, list):
             return [problem for branch in old for problem in self.compare(branch, new, path)]
         if isinstance(new, list):
             branch = self._branch(old, new)
-            return [_say(path, f"was {_show(old)}, and the union {_show(new)} does not take it")] if branch is None else self.compare(old, branch, path)
+            return (
+                [_say(path, f"was {_show(old)}, and the union {_show(new)} does not take it")]
+                if branch is None
+                else self.compare(old, branch, path)
+            )
         before, after = _kind(old), _kind(new)
         if before not in _NAMED and before not in ("array", "map"):
             if after in _PROMOTIONS.get(before, {before}):
@@ -75,7 +82,7 @@ class _Check:
             return self.compare(old["values"], new["values"], f"{path}{{}}")
         return self._named(old, new, path)
 
-    def _branch(self, old: Any, union: list[Any]) -> Any:
+    def _branch(self, old: Node, union: list[Any]) -> Node:
         """Return the branch of a reader's union that takes the writer's type: the same type first, then a promotion."""
         branches = [_resolve(branch, self.new_names) for branch in union]
         kind = _kind(old)
@@ -84,7 +91,7 @@ class _Check:
                 return branch
         return next((branch for branch in branches if _kind(branch) in _PROMOTIONS.get(kind, ())), None)
 
-    def _named(self, old: Any, new: Any, path: str) -> list[str]:
+    def _named(self, old: Node, new: Node, path: str) -> list[str]:
         if (id(old), id(new)) in self.seen:
             return []
         self.seen.add((id(old), id(new)))
@@ -96,15 +103,19 @@ class _Check:
             return self._enum(old, new, path)
         return self._record(old, new, path)
 
-    def _enum(self, old: Any, new: Any, path: str) -> list[str]:
+    def _enum(self, old: Node, new: Node, path: str) -> list[str]:
         default = new.get("default")
-        problems = [] if default is None or default in new["symbols"] else [_say(path, f"the enum's default {default} is none of its symbols")]
+        problems = (
+            []
+            if default is None or default in new["symbols"]
+            else [_say(path, f"the enum's default {default} is none of its symbols")]
+        )
         lost = [symbol for symbol in old["symbols"] if symbol not in new["symbols"]]
         if lost and default is None:
             problems.append(_say(path, f"lost the symbols {', '.join(lost)}: keep them, or give the enum a default"))
         return problems
 
-    def _record(self, old: Any, new: Any, path: str) -> list[str]:
+    def _record(self, old: Node, new: Node, path: str) -> list[str]:
         problems = []
         before = {field["name"]: field for field in old["fields"]}
         for field in new["fields"]:
@@ -120,7 +131,7 @@ class _Check:
         return problems
 
 
-def _collect(schema: Any, namespace: str, names: dict[str, Any]) -> None:
+def _collect(schema: Node, namespace: str, names: dict[str, Any]) -> None:
     """Remember every named type by its full and by its short name."""
     if isinstance(schema, list):
         for branch in schema:
@@ -138,7 +149,7 @@ def _collect(schema: Any, namespace: str, names: dict[str, Any]) -> None:
             _collect(field["type"], namespace, names)
 
 
-def _resolve(schema: Any, names: dict[str, Any]) -> Any:
+def _resolve(schema: Node, names: dict[str, Any]) -> Node:
     """Return what a name stands for, and the type inside `{"type": <type>}`."""
     while True:
         if isinstance(schema, str) and schema not in _PRIMITIVES:
@@ -149,18 +160,18 @@ def _resolve(schema: Any, names: dict[str, Any]) -> Any:
             return schema
 
 
-def _kind(schema: Any) -> str:
+def _kind(schema: Node) -> str:
     if isinstance(schema, list):
         return "union"
     return str(schema["type"]) if isinstance(schema, dict) else str(schema)
 
 
-def _same_name(old: Any, new: Any) -> bool:
+def _same_name(old: Node, new: Node) -> bool:
     names = {name.rpartition(".")[2] for name in (new["name"], *new.get("aliases", ()))}
     return old["name"].rpartition(".")[2] in names
 
 
-def _fits(value: Any, schema: Any, names: dict[str, Any]) -> bool:
+def _fits(value: Node, schema: Node, names: dict[str, Any]) -> bool:  # noqa: PLR0911 - a return a type
     """Return whether a default is of its type; a union's is of its first branch."""
     schema = _resolve(schema, names)
     if isinstance(schema, list):
@@ -193,7 +204,7 @@ def _advice(before: str, after: str) -> str:
     return " (it is narrower)" if before in _PROMOTIONS.get(after, ()) else ""
 
 
-def _show(schema: Any) -> str:
+def _show(schema: Node) -> str:
     if isinstance(schema, list):
         return "[" + ", ".join(map(_show, schema)) + "]"
     kind = _kind(schema)

@@ -57,12 +57,16 @@ class SchemaError(AntiphonError):
         self.partition = partition
         self.offset = offset
         self.schema_id = schema_id
-        place = [f"{name} {value}" for name, value in (("partition", partition), ("offset", offset), ("schema id", schema_id)) if value is not None]
+        place = [
+            f"{name} {value}"
+            for name, value in (("partition", partition), ("offset", offset), ("schema id", schema_id))
+            if value is not None
+        ]
         super().__init__(": ".join(part for part in (" ".join(filter(None, [topic, *place])), reason) if part))
 
 
 class UnknownSchema(SchemaError):
-    """No catalogue has the schema id or the event type. Register the event class, or configure the Schema Registry it came from."""
+    """No catalogue has the schema id or the event type. Register its class, or configure the Schema Registry it came from."""
 
 
 class MalformedRecord(SchemaError):

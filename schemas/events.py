@@ -1,4 +1,4 @@
-"""What every event is: a frozen pydantic model whose fields travel as Avro, with CloudEvents attributes that travel as record headers.
+"""What every event is: a frozen pydantic model whose fields travel as Avro, and CloudEvents attributes that travel as headers.
 
 ::
 
@@ -12,9 +12,10 @@
         holder: str
         token: int = 0
 
-What holds for every event that exists: its fields have their types (nothing is coerced: "1" is no int), its attributes are within the
-limits below, and it cannot be changed. What is not promised: that `id`, `source` and `time_ms` are there. Nothing here knows the time or
-makes an id; the shell gives them with `Event.stamped`, and an event without id and source cannot be encoded.
+What holds for every event that exists: its fields have their types (nothing is coerced: "1" is no int), its attributes are
+within the limits below, and it cannot be changed. What is not promised: that `id`, `source` and `time_ms` are there. Nothing
+here knows the time or makes an id; the shell gives them with `Event.stamped`, and an event without id and source cannot be
+encoded.
 
 A class that breaks the rules fails where it is defined. A class without an `event_type` is a base for others.
 """
@@ -25,7 +26,7 @@ import inspect
 import re
 from collections.abc import Callable
 from enum import Enum
-from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Self, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Self, cast, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -45,7 +46,7 @@ __all__ = [
 ]
 
 ID_CHARS_MAX: Final = 512
-"""Characters of an id. The ids made here are `topic/partition/offset/n`: 249 for the longest topic name and 43 for the numbers."""
+"""Characters of an id. The ids made here are `topic/partition/offset/n`: 249 for the longest topic name, 43 for the numbers."""
 SOURCE_CHARS_MAX: Final = 1024
 """Characters of a source: a URI that holds such an id."""
 SUBJECT_CHARS_MAX: Final = 1024
@@ -88,7 +89,9 @@ def _uri(value: str) -> str:
 
 def _trace(value: str) -> str:
     if value and not is_traceparent(value):
-        raise ValueError("00-<32 hex digits>-<16 hex digits>-<2 hex digits> is allowed, lower case, no id all zeros (W3C Trace Context)")
+        raise ValueError(
+            "00-<32 hex digits>-<16 hex digits>-<2 hex digits> is allowed, lower case, no id all zeros (W3C Trace Context)"
+        )
     return value
 
 
@@ -179,14 +182,14 @@ class Event(BaseModel):
     correlation_id: _Id = ""
     causation_id: _Id = ""
 
-    def __init__(self, /, **data: Any) -> None:
+    def __init__(self, /, **data: object) -> None:
         """Check the fields; see the class."""
         try:
             super().__init__(**data)
         except ValidationError as e:
             raise InvalidEvent(f"{_name(type(self))}: {complaint(e)}") from e
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - pydantic's signature
         """Refuse field names that are taken, before pydantic warns of them."""
         super().__init_subclass__(**kwargs)
         for name, annotation in inspect.get_annotations(cls).items():
@@ -196,7 +199,7 @@ class Event(BaseModel):
                 _refuse(cls, "field", name, "the name is taken by a part of every event; use another")
 
     @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - pydantic's signature
         """Check a new event class."""
         super().__pydantic_init_subclass__(**kwargs)
         if getattr(cls, "event_type", None) is not None:
@@ -229,7 +232,9 @@ class Event(BaseModel):
         try:
             return str(value).encode()
         except UnicodeEncodeError as e:
-            raise InvalidEvent(f"{_name(type(self))}: {self.key_field} is {shown(value)}: text without lone surrogates is allowed") from e
+            raise InvalidEvent(
+                f"{_name(type(self))}: {self.key_field} is {shown(value)}: text without lone surrogates is allowed"
+            ) from e
 
     def stamped(
         self,
@@ -243,7 +248,9 @@ class Event(BaseModel):
         correlation_id: str = "",
         causation_id: str = "",
     ) -> Self:
-        """Return the event with its empty attributes filled in; those it has stay. A tracestate comes only along with its traceparent.
+        """Return the event with its empty attributes filled in; those it has stay.
+
+        A tracestate comes only along with its traceparent.
 
         Raises:
             InvalidEvent: A given value is not allowed.
@@ -284,8 +291,13 @@ def _check_class(cls: type[Event]) -> None:
         InvalidEvent: It breaks a rule of the module.
     """
     event_type, version = cls.event_type, getattr(cls, "schema_version", None)
-    if not isinstance(event_type, str) or not _TYPE.match(event_type) or len(event_type) > TYPE_CHARS_MAX:
-        _refuse(cls, "event_type", event_type, f"lower-case words joined by dots are allowed, two or more, {TYPE_CHARS_MAX} characters at most")
+    if not isinstance(cast(object, event_type), str) or not _TYPE.match(event_type) or len(event_type) > TYPE_CHARS_MAX:
+        _refuse(
+            cls,
+            "event_type",
+            event_type,
+            f"lower-case words joined by dots are allowed, two or more, {TYPE_CHARS_MAX} characters at most",
+        )
     if type(version) is not int or version < 1:
         _refuse(cls, "schema_version", version, "a whole number from 1 is allowed")
     topic = getattr(cls, "topic", None)
@@ -296,6 +308,8 @@ def _check_class(cls: type[Event]) -> None:
         _refuse(cls, "key_field", key_field, f"one of its fields is allowed: {', '.join(fields) or '(it has none)'}")
     annotation = fields[key_field].annotation
     plain = isinstance(annotation, type) and issubclass(annotation, _KEY_TYPES) and not issubclass(annotation, bool)
-    literal = get_origin(annotation) is Literal and all(isinstance(choice, str) and not isinstance(choice, Enum) for choice in get_args(annotation))
+    literal = get_origin(annotation) is Literal and all(
+        isinstance(choice, str) and not isinstance(choice, Enum) for choice in get_args(annotation)
+    )
     if not (plain or literal):
         _refuse(cls, "key_field", key_field, f"a field of type str, int or bytes is allowed, and this one is {annotation}")

@@ -1,7 +1,7 @@
 """Work histories: who changed what and when it landed, and what the first two processors find in them.
 
-Two times in every event, both epoch milliseconds: `ts`, when the author made the change, and `arrived`, when it landed. They are out of
-order in event time, really: a change may land years after it was made.
+Two times in every event, both epoch milliseconds: `ts`, when the author made the change, and `arrived`, when it landed. They are
+out of order in event time, really: a change may land years after it was made.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Events to records and back: Avro value, CloudEvents headers, key; ids from the catalogue, or from a Schema Registry where there is one.
+"""Events to records and back: Avro value, CloudEvents headers, key; ids from the catalogue, or from a Schema Registry.
 
     event ──encode──▶ topic, key, value, headers        record ──type_of──▶ "lock.granted", nothing decoded
           ◀──decode── record                                   ──read─────▶ dict, the value's fields alone
@@ -21,18 +21,43 @@ from streams.registry import SchemaRegistry
 if TYPE_CHECKING:
     from streams.settings import Settings
 
-__all__ = ["Codec", "Encoded", "Record", "as_record"]
+__all__ = ["Codec", "Encoded", "Message", "Record", "as_record"]
 
 
 class Record(Protocol):
-    """A record as read from the log (aiokafka's ConsumerRecord has this shape)."""
+    """A record as read from the log; aiokafka's ConsumerRecord has this shape."""
 
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    @property
+    def topic(self) -> str:
+        """The topic."""
+
+    @property
+    def partition(self) -> int:
+        """The partition."""
+
+    @property
+    def offset(self) -> int:
+        """The offset."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The value."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """The headers, in order."""
+
+
+class Message(Protocol):
+    """A record as confluent-kafka has it, in the part that is read here."""
+
+    def topic(self) -> str | None: ...  # noqa: D102
+    def partition(self) -> int | None: ...  # noqa: D102
+    def offset(self) -> int | None: ...  # noqa: D102
+    def timestamp(self) -> tuple[int, int]: ...  # noqa: D102
+    def key(self) -> Any: ...  # noqa: ANN401, D102
+    def value(self) -> Any: ...  # noqa: ANN401, D102
+    def headers(self) -> Any: ...  # noqa: ANN401, D102
 
 
 class Plain(NamedTuple):
@@ -56,12 +81,20 @@ class Encoded(NamedTuple):
     headers: Headers
 
 
-def as_record(source: Any) -> Record:
+def as_record(source: Record | Message) -> Record:
     """Return a record from aiokafka's ConsumerRecord as it is, and from confluent-kafka's Message with its values read."""
     if not callable(source.topic):
-        return cast(Record, source)
+        return source
     headers = [(name, value if value is not None else b"") for name, value in source.headers() or ()]
-    return Plain(source.topic(), source.partition(), source.offset(), source.timestamp()[1], source.key(), source.value(), headers)
+    return Plain(
+        topic=source.topic() or "",
+        partition=source.partition() or 0,
+        offset=source.offset() or 0,
+        timestamp=source.timestamp()[1],
+        key=source.key(),
+        value=source.value(),
+        headers=headers,
+    )
 
 
 class Codec:
@@ -84,7 +117,7 @@ class Codec:
         return cls(catalogue, SchemaRegistry.from_settings(settings.registry))
 
     def prepare(self, classes: Iterable[type[Event]], topic: str | None = None) -> None:
-        """Ask a registry for the ids of these classes now, so that no later call waits for it; without a registry there is nothing to do.
+        """Ask a registry for the ids of these classes now, so that no later call waits for it; without one, do nothing.
 
         Args:
             classes: The event classes that will be encoded.
@@ -115,7 +148,7 @@ class Codec:
         except SchemaError as e:
             raise _placed(e, at) from e
 
-    def type_of(self, record: Any) -> str:
+    def type_of(self, record: Record | Message) -> str:
         """Return a record's event type without decoding it.
 
         Raises:
@@ -136,7 +169,7 @@ class Codec:
             self._fetch(record)
             return self.catalogue.type_of(value, topic=record.topic, partition=record.partition, offset=record.offset)
 
-    def read(self, record: Any) -> dict[str, Any]:
+    def read(self, record: Record | Message) -> dict[str, Any]:
         """Return the fields of a record's value, without attributes and validators: the fast way.
 
         Raises:
@@ -149,11 +182,12 @@ class Codec:
             self._fetch(record)
             return self.catalogue.read(record.value, topic=record.topic, partition=record.partition, offset=record.offset)
 
-    def decode(self, record: Any) -> Event:
+    def decode(self, record: Record | Message) -> Event:
         """Return a record's event with its attributes, in binary or in structured mode.
 
         Raises:
-            SchemaError: It is no event, an unknown one, or not the one its headers say; the message has topic, partition and offset.
+            SchemaError: It is no event, an unknown one, or not the one its headers say; the message has topic, partition and
+            offset.
         """
         record = as_record(record)
         value, headers = record.value, record.headers
@@ -166,7 +200,12 @@ class Codec:
         for attempt in (1, 2):
             try:
                 return self.catalogue.decode(
-                    value, topic=record.topic, partition=record.partition, offset=record.offset, attributes=attributes, expected=named or None
+                    value,
+                    topic=record.topic,
+                    partition=record.partition,
+                    offset=record.offset,
+                    attributes=attributes,
+                    expected=named or None,
                 )
             except UnknownSchema:
                 if attempt == 2 or self._registry is None or self.catalogue.knows(_id_in(value)):
@@ -174,7 +213,7 @@ class Codec:
                 self._fetch(record)
         raise AssertionError("unreachable: the second attempt returns or raises")
 
-    def stamp(self, event: Event, *, id: str, source: str, time_ms: int, cause: Any = None) -> Event:  # noqa: A002 - CloudEvents' word
+    def stamp(self, event: Event, *, id: str, source: str, time_ms: int, cause: Record | Message | Event | None = None) -> Event:  # noqa: A002 - CloudEvents' word
         """Return the event with its empty attributes filled in.
 
         Args:
@@ -182,14 +221,15 @@ class Codec:
             id: Its id.
             source: Who made it.
             time_ms: When it happened.
-            cause: The record or event that caused it, which gives causation, correlation and trace. A record without an id counts as
-                `topic/partition/offset`.
+            cause: The record or event that caused it, which gives causation, correlation and trace. A record without an id
+                counts as `topic/partition/offset`.
         """
         if cause is None:
             return event.stamped(id=id, source=source, time_ms=time_ms)
         if isinstance(cause, Event):
             return event.caused_by(cause).stamped(id=id, source=source, time_ms=time_ms)
-        before = self._attributes(as_record(cause))
+        cause = as_record(cause)
+        before = self._attributes(cause)
         parent = before.get("id") or f"{cause.topic}/{cause.partition}/{cause.offset}"
         return event.stamped(
             id=id,

@@ -6,12 +6,13 @@
     ├── RegistryUnavailable         broker    no answer, or a server error (retryable)
     └── RegistryRefused             operator  wrong credentials, or no permission
 
-A schema is asked for once and kept: with its ids known, a worker goes on while the registry is away. An id that the registry does not have is
-asked for again after `MISSING_KEPT_S`. Each call blocks for at most the timeout and one retry of it; `Codec.prepare` makes them at start.
+A schema is asked for once and kept: with its ids known, a worker goes on while the registry is away. An id that the registry
+does not have is asked for again after `MISSING_KEPT_S`. Each call blocks for at most the timeout and one retry of it;
+`Codec.prepare` makes them at start.
 
-Subjects are `<topic>-<event type>` (TopicRecordNameStrategy), because a topic here carries several event types: under one subject `<topic>-value`
-(TopicNameStrategy) a registry would refuse the second of them as an incompatible version of the first. For topics of a single type,
-`subjects="topic"` gives that name.
+Subjects are `<topic>-<event type>` (TopicRecordNameStrategy), because a topic here carries several event types: under one
+subject `<topic>-value` (TopicNameStrategy) a registry would refuse the second of them as an incompatible version of the first.
+For topics of a single type, `subjects="topic"` gives that name.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from __future__ import annotations
 import importlib
 import json
 import time
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn, Self, cast
 
 from schemas.errors import Fault, IncompatibleSchema, SchemaError, UnknownSchema
 from streams.errors import SettingsError
@@ -33,7 +34,7 @@ __all__ = ["COMPATIBILITY", "MISSING_KEPT_S", "RegistryRefused", "RegistryUnavai
 COMPATIBILITY: Final = "BACKWARD"
 """What a subject of ours promises; one that has a level of its own keeps it."""
 RETRIES: Final = 1
-"""Tries after the first: a registry that restarts is away for longer than a call may block, and one that drops a connection needs one."""
+"""Tries after the first: a dropped connection needs one, and a restart takes longer than a call may block."""
 RETRY_WAIT_MS: Final = 200
 """Before the second try; long enough for a load balancer to choose another server."""
 MISSING_KEPT_S: Final = 30.0
@@ -56,13 +57,15 @@ class RegistryUnavailable(SchemaError):
 
 
 class RegistryRefused(SchemaError):
-    """The Schema Registry refuses the credentials. Correct ``ANTIPHON_REGISTRY__USERNAME`` and ``ANTIPHON_REGISTRY__PASSWORD``."""
+    """The Schema Registry refuses the credentials. Correct ``registry.username`` and ``registry.password``."""
 
 
 class SchemaRegistry:
     """A client that keeps what it learns. Use it from one thread; close it when done."""
 
-    def __init__(self, url: str, *, username: str = "", password: str = "", timeout_s: float = 10.0, subjects: Subjects = "topic-record") -> None:
+    def __init__(
+        self, url: str, *, username: str = "", password: str = "", timeout_s: float = 10.0, subjects: Subjects = "topic-record"
+    ) -> None:
         """Make the client; nothing is asked yet.
 
         Args:
@@ -78,7 +81,9 @@ class SchemaRegistry:
         try:
             self._library: Any = importlib.import_module("confluent_kafka.schema_registry")
         except ImportError as e:
-            raise SettingsError(f"registry.url is {url} and the packages for it are missing ({e}): pip install 'antiphon[registry]'") from e
+            raise SettingsError(
+                f"registry.url is {url} and the packages for it are missing ({e}): pip install 'antiphon[registry]'"
+            ) from e
         conf = {"url": url, "timeout": timeout_s, "max.retries": RETRIES, "retries.wait.ms": RETRY_WAIT_MS}
         if username:
             conf["basic.auth.user.info"] = f"{username}:{password}"
@@ -95,7 +100,9 @@ class SchemaRegistry:
         """Return the registry that the settings name, or None where they name none."""
         if not settings.url:
             return None
-        return cls(settings.url, username=settings.username, password=settings.password.get_secret_value(), timeout_s=settings.timeout_s)
+        return cls(
+            settings.url, username=settings.username, password=settings.password.get_secret_value(), timeout_s=settings.timeout_s
+        )
 
     def subject(self, topic: str, event_type: str) -> str:
         """Return the subject that holds an event type's versions on a topic."""
@@ -150,7 +157,7 @@ class SchemaRegistry:
         """Close the connections."""
         self._client.close()
 
-    def __enter__(self) -> SchemaRegistry:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -165,7 +172,9 @@ class SchemaRegistry:
             self._client.set_compatibility(subject, COMPATIBILITY)
 
     def _unknown(self, schema_id: int) -> NoReturn:
-        raise UnknownSchema(f"the Schema Registry at {self.url} has no such id: find the record's producer and its registry", schema_id=schema_id)
+        raise UnknownSchema(
+            f"the Schema Registry at {self.url} has no such id: find the record's producer and its registry", schema_id=schema_id
+        )
 
     def _explain(self, error: Exception, what: str, *, topic: str | None = None, schema_id: int | None = None) -> NoReturn:
         """Raise one line for anything that the client raised."""
@@ -177,10 +186,14 @@ class SchemaRegistry:
         place: dict[str, Any] = {"topic": topic, "schema_id": schema_id}
         if status in _UNAUTHORIZED:
             raise RegistryRefused(
-                f"{at} refuses the credentials or the permission for {what} (HTTP {status}, {words}): correct ANTIPHON_REGISTRY__USERNAME and "
-                f"ANTIPHON_REGISTRY__PASSWORD, or allow it there",
+                f"{at} refuses the credentials or the permission for {what} (HTTP {status}, {words}): "
+                f"correct ANTIPHON_REGISTRY__USERNAME and ANTIPHON_REGISTRY__PASSWORD, or allow it there",
                 **place,
             ) from error
         if status in _REFUSED_SCHEMA:
-            raise IncompatibleSchema(f"{at} refuses {what} (HTTP {status}, {words}): keep to its compatibility level", **place) from error
-        raise RegistryUnavailable(f"{at} gave no answer for {what} ({words}): start it, or correct ANTIPHON_REGISTRY__URL", **place) from error
+            raise IncompatibleSchema(
+                f"{at} refuses {what} (HTTP {status}, {words}): keep to its compatibility level", **place
+            ) from error
+        raise RegistryUnavailable(
+            f"{at} gave no answer for {what} ({words}): start it, or correct ANTIPHON_REGISTRY__URL", **place
+        ) from error
