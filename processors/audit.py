@@ -11,6 +11,7 @@ from processors.feeding import Fed
 from processors.log_reader import LogReader, LogRecord
 from processors.proof import Place, compare, decoded, live_rows, rebuild_activity, rebuild_overlap
 from processors.report import Check, Report, findings
+from schemas.errors import SchemaError
 from schemas.work import FileChanged, LateEvent, OverlapFound, WindowClosed
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def audit(on: Stage, fed: Fed, report: Report, progress: Progress) -> None:
             nonlocal files_set_aside
             for record in records:
                 if record[:3] in set_aside and record.topic == on.events:
-                    files_set_aside += on.codec.type_of(record) == FileChanged.event_type
+                    files_set_aside += _is_file(on, record)
                 seen[record.topic] += 1
                 if not seen.total() % 1000:
                     progress.update(bar, completed=seen.total())
@@ -84,6 +85,13 @@ def _checks(on: Stage, fed: Fed, report: Report, set_aside: set[Place], dead_lin
         Check("closed windows in the table = published", found.windows_closed, report.outputs[on.topic(WindowClosed.topic)]),
         Check("late events in the table = published", found.late, report.outputs[on.topic(LateEvent.topic)]),
     ]
+
+
+def _is_file(on: Stage, record: LogRecord) -> bool:
+    try:
+        return on.codec.type_of(record) == FileChanged.event_type
+    except SchemaError:  # that is why it was set aside
+        return False
 
 
 def _count(reader: LogReader, topic: str) -> int:

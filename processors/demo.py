@@ -26,10 +26,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from processors import report as reports
 from processors.audit import audit
 from processors.feeding import Fed, feed
-from processors.history import Entry, HistoryError, read_file
+from processors.history import Entry, HistoryError, HistoryMissing, read_file
 from processors.repository import read_repository
 from processors.stage import Stage, stage
 from processors.waiting import Watch
+from streams.cli.output import Exit, fail
 from streams.settings import Settings
 
 __all__ = ["BUNDLED", "command", "run"]
@@ -41,7 +42,7 @@ PARTS: Final = 1000
 """Steps of the progress bar of the reading."""
 
 
-def command(  # noqa: PLR0917 typer calls it by name
+def command(
     events: Annotated[
         Path | None, typer.Option(help="A history as JSON lines (.jsonl, .jsonl.gz); else the bundled one.", show_default=False)
     ] = None,
@@ -59,6 +60,8 @@ def command(  # noqa: PLR0917 typer calls it by name
     try:
         with _terminable():
             done = run(events=events, repo=repo, workers=workers, partitions=partitions, keep=keep, console=Console(stderr=True))
+    except HistoryMissing as e:
+        raise fail(str(e), Exit.MISSING) from None
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; nothing was left behind")
         raise typer.Exit(128 + signal.SIGINT) from None

@@ -133,8 +133,8 @@ def from_fields(fields: Mapping[str, Any], *, now_ms: int) -> WorkEvent:
         if isinstance(value, int):
             if not 0 <= value <= NUMBER_MAX:
                 raise BadEvent("OutOfRange", f"{name} is {value}: 0 to {NUMBER_MAX} is allowed")
-        elif not 0 < len(value) <= _CHARS_MAX[name]:
-            raise BadEvent("OutOfRange", f"{name} has {len(value)} characters: 1 to {_CHARS_MAX[name]} are allowed")
+        elif not 0 < len(str(value)) <= _CHARS_MAX[name]:
+            raise BadEvent("OutOfRange", f"{name} has {len(str(value))} characters: 1 to {_CHARS_MAX[name]} are allowed")
         values[name] = value
     for name in ("ts", "arrived"):
         if values[name] > now_ms + FUTURE_MS_MAX:

@@ -45,7 +45,7 @@ State = Mapping[str, Any]
 Change = list[Any]
 
 CHANGES_MAX: Final = 1024
-"""Changes remembered for a file: the busiest one of thirteen years of Apache Kafka has 693. 1,024 take 64 KiB in the changelog."""
+"""Changes remembered for a file: the busiest of thirteen years of Apache Kafka has 693. 1,024 take 64 KiB in the changelog."""
 
 NEVER: Final = -(1 << 62)
 """Before every time: nothing was forgotten."""

@@ -108,7 +108,9 @@ def test_goes_on_after_malformed_lines_and_keeps_counting(tmp_path: Path) -> Non
 
 def test_a_huge_line_is_one_dead_letter_and_the_next_line_is_read(tmp_path: Path) -> None:
     """A line beyond the limit is passed over in pieces, its beginning kept; the lines around it are whole."""
-    entries = read(tmp_path, line() + b"\n" + b"x" * (5 * LINE_BYTES_MAX + 7) + b"\n" + line() + b"\n" + b"y" * (LINE_BYTES_MAX + 1))
+    entries = read(
+        tmp_path, line() + b"\n" + b"x" * (5 * LINE_BYTES_MAX + 7) + b"\n" + line() + b"\n" + b"y" * (LINE_BYTES_MAX + 1)
+    )
     assert [e.line for e in entries] == [1, 2, 3, 4]
     for entry in (entries[1], entries[3]):
         assert isinstance(entry.event, Malformed)
@@ -145,7 +147,9 @@ def test_every_line_is_accounted_for(tmp_path_factory: pytest.TempPathFactory, l
     """Whatever the bytes, each line that is not blank gives exactly one entry with its number."""
     content = b"\n".join(lines)
     pieces = content.split(b"\n")
-    expected = [n for n, piece in enumerate(pieces, 1) if piece.removeprefix(b"\xef\xbb\xbf" if n == 1 else b"").strip(b" \t\r\n")]
+    expected = [
+        n for n, piece in enumerate(pieces, 1) if piece.removeprefix(b"\xef\xbb\xbf" if n == 1 else b"").strip(b" \t\r\n")
+    ]
     path = tmp_path_factory.mktemp("lines") / "h.jsonl"
     path.write_bytes(b"\n" + content if content.startswith(b"\x1f\x8b") else content)
     shift = 1 if content.startswith(b"\x1f\x8b") else 0

@@ -24,19 +24,38 @@ class Repository:
         self.git("init", "-q", "-b", "main")
 
     def git(self, *words: str, author: str = "Ann", made: int = 1_000_000_000, landed: int = 1_000_000_000) -> str:
-        names = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in (("NAME", author), ("EMAIL", f"{author}@x.org"))}
+        names = {
+            f"GIT_{who}_{what}": value
+            for who in ("AUTHOR", "COMMITTER")
+            for what, value in (("NAME", author), ("EMAIL", f"{author}@x.org"))
+        }
         dates = {"GIT_AUTHOR_DATE": f"{made} +0200", "GIT_COMMITTER_DATE": f"{landed} -0700"}
         clean = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-        done = subprocess.run(["git", "-C", str(self.path), *words], env={**os.environ, **names, **dates, **clean}, capture_output=True, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(self.path), *words], env={**os.environ, **names, **dates, **clean}, capture_output=True, check=True
+        )
         return done.stdout.decode().strip()
 
-    def commit(self, message: str, files: dict[str, bytes], author: str = "Ann", made: int = 1_000_000_000, landed: int = 1_000_000_000) -> str:
+    def commit(
+        self, message: str, files: dict[str, bytes], author: str = "Ann", made: int = 1_000_000_000, landed: int = 1_000_000_000
+    ) -> str:
         for name, content in files.items():
             place = self.path / name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content)
         self.git("add", "-A")
-        self.git("commit", "-q", "--allow-empty", "--allow-empty-message", "--cleanup=verbatim", "-m", message, author=author, made=made, landed=landed)
+        self.git(
+            "commit",
+            "-q",
+            "--allow-empty",
+            "--allow-empty-message",
+            "--cleanup=verbatim",
+            "-m",
+            message,
+            author=author,
+            made=made,
+            landed=landed,
+        )
         return self.git("rev-parse", "HEAD")
 
 
@@ -50,14 +69,22 @@ def read(repository: Repository) -> list[Entry]:
 
 
 def test_commits_become_changes_and_files(repository: Repository) -> None:
-    """Each commit is a change with its totals and then its files: times in ms, hashed author, odd paths, binary files without lines."""
+    """Each commit is a change with its totals, then its files: times in ms, hashed author, odd paths, binary files too."""
     first = repository.commit("one", {"a b/ü\n.txt": b"1\n2\n", "bin": b"\0\1"}, made=1_000_000_000, landed=1_000_000_100)
     second = repository.commit("\x01two\n\n1\t2\tthree", {"bin": b"\0\2", "c": b"x\n"}, author="Bob")
     events = [e.event for e in read(repository)]
     assert [e.line for e in read(repository)] == [1, 2, 3, 4, 5, 6]
     one, ann = events[0], agent_of(b"ann@X.org")
     assert one == ChangeCommitted(
-        agent=ann, task=first[:12], ts=1_000_000_000_000, arrived=1_000_000_100_000, files=2, added=2, removed=0, reverts=None, seq=0
+        agent=ann,
+        task=first[:12],
+        ts=1_000_000_000_000,
+        arrived=1_000_000_100_000,
+        files=2,
+        added=2,
+        removed=0,
+        reverts=None,
+        seq=0,
     )
     assert [(e.path, e.added, e.removed) for e in events if isinstance(e, FileChanged) and e.task == first[:12]] == [
         ("a b/ü\n.txt", 2, 0),
@@ -83,7 +110,7 @@ def test_finds_reverts_and_leaves_merges_out(repository: Repository) -> None:
 
 
 def test_what_is_no_event_becomes_a_malformed_entry(repository: Repository) -> None:
-    """A commit of the far future and a path that is not UTF-8 are set aside with their reason and without an address; the rest goes on."""
+    """A commit of the far future and a path that is not UTF-8 are set aside, with a reason and without an address."""
     repository.commit("ok", {"a": b"1\n"})
     (Path(os.fsdecode(os.fsencode(repository.path) + b"/\xff"))).write_bytes(b"x\n")
     repository.commit("path", {"b": b"1\n"})
@@ -105,7 +132,9 @@ def test_settings_of_the_repository_start_no_program(repository: Repository, tmp
     assert "fsmonitor" in env_before
     trap.unlink(missing_ok=True)
     subprocess.run(
-        ["git", "-C", str(repository.path), "-c", "core.fsmonitor=false", "add", "-A"], check=True, env={**os.environ, "GIT_CONFIG_NOSYSTEM": "1"}
+        ["git", "-C", str(repository.path), "-c", "core.fsmonitor=false", "add", "-A"],
+        check=True,
+        env={**os.environ, "GIT_CONFIG_NOSYSTEM": "1"},
     )
     (repository.path / "a").write_bytes(b"1\n")
     git = ["git", "-C", str(repository.path), "-c", "core.fsmonitor=false", "-c", "user.name=a", "-c", "user.email=b"]
