@@ -1,13 +1,14 @@
-"""A processor in one file: how many changes of each agent there were, how many were reverts, and a line on a topic at every tenth.
+"""A processor in one file: how many changes of each agent there were, how many were reverts, and a line at every tenth.
 
-antiphon topics create agents.events && antiphon topics create agents.reverts
-python examples/reverts.py worker -l info
+Make the topics, then run it as any Faust app:
+
+    antiphon topics create agents.events && antiphon topics create agents.reverts
+    python examples/reverts.py worker -l info
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
 
 from schemas.work import ChangeCommitted
 from streams import App, Batch
@@ -23,7 +24,7 @@ def step(state: State | None, event: ChangeCommitted) -> State:
     return {"changes": state["changes"] + 1, "reverts": state["reverts"] + (event.reverts is not None)}
 
 
-def register(app: Any) -> None:
+def register(app: App) -> None:
     """Declare the processor and its table on an app."""
     table = app.Table("reverts", immutable_values=True)
 

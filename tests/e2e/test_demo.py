@@ -182,7 +182,7 @@ def test_a_git_repository_is_a_history(kafka: EmbeddedBroker, mark: str, tmp_pat
 def test_what_a_worker_cannot_take_is_accounted_for(
     kafka: EmbeddedBroker, spoilt: Path, mark: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Records that are no events are dead-lettered by the worker, counted, left out of the replay, and everything still adds up."""
+    """Records that are no events are dead-lettered by the worker, counted and left out of the replay; all still adds up."""
     monkeypatch.setenv(MARK, mark)
     monkeypatch.setenv("ANTIPHON_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     now_ms = time.time_ns() // 1_000_000
