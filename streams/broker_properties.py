@@ -32,8 +32,8 @@ SETTINGS: Mapping[str, str] = {
     # A mistyped name is an error, not an empty topic with the wrong number of partitions.
     "auto.create.topics.enable": "false",
     "num.partitions": "4",
-    # The log is the state of everything (replay, rebuild), and records may carry the time of the event, years ago: nothing
-    # expires by age, and no segment rolls because two neighbouring records are years apart (100 years in ms, which no sum overflows).
+    # The log is the state of everything (replay, rebuild), and records may carry times of years ago: nothing
+    # expires by age, and no segment rolls because neighbouring records are years apart (100 years in ms, which no sum overflows).
     "log.retention.ms": "-1",
     "log.roll.ms": "3153600000000",
     # A killed worker's open kafka transaction holds back read-committed readers until it is aborted: look every second, not ten.

@@ -2,8 +2,8 @@
 
 ``jars.txt`` lists each by Maven coordinate, SHA-256 and size. :func:`ensure` gives their paths: what is missing is fetched by
 ``jgo`` (a Maven resolver in Python) into a staging directory, hashed, and only then moved into place. A marker file keeps each
-jar's size and modification time from the moment it was hashed; a start compares those, and a jar that differs is hashed again and,
-if it is not the pinned one, fetched again. A lock lets several processes start at once.
+jar's size and modification time from the moment it was hashed; a start compares those, and a jar that differs is hashed again
+and, if it is not the pinned one, fetched again. A lock lets several processes start at once.
 """
 
 from __future__ import annotations

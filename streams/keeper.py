@@ -3,10 +3,10 @@
 ``python keeper.py PARENT_PID PID_FILE COMMAND...``
 
 The embedded broker must not stay behind when its owner is killed with SIGKILL, which no ``atexit`` sees. The kernel's
-parent-death signal alone is not enough: it fires when the *thread* that forked ends, which in Python may be any worker thread. So this
-single-threaded process stands between: it looks whether its parent is still the one it was started by, passes SIGTERM and SIGINT
-on, and ends with the command's own exit code. On Linux the command also dies with this process, by its parent-death signal, so that
-killing the keeper leaves nothing.
+parent-death signal alone is not enough: it fires when the *thread* that forked ends, which in Python may be any worker thread. So
+this single-threaded process stands between: it looks whether its parent is still the one it was started by, passes SIGTERM and
+SIGINT on, and ends with the command's own exit code. On Linux the command also dies with this process, by its parent-death
+signal, so that killing the keeper leaves nothing.
 """
 
 import ctypes

@@ -54,6 +54,17 @@ REFUSED: Final = frozenset(
     }
 )
 
+ELECTING: Final = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
+"""What a broker answers for a topic that the controller made a moment ago."""
+
 
 @dataclass(frozen=True, slots=True)
 class TopicInfo:
@@ -254,7 +265,10 @@ class Topics:
         deadline = time.monotonic() + TIMEOUT_S
         while True:
             found = self._partitions(name) or 0
-            if (found == 0) if count == 0 else (found >= count):
+            if count == 0 and found == 0:
+                return
+            if count and found >= count:  # the controller says so; now the leader itself
+                self._offsets(name, range(found), OffsetSpec.latest())
                 return
             if time.monotonic() > deadline:
                 raise TopicError(
@@ -264,10 +278,17 @@ class Topics:
             time.sleep(POLL_S)
 
     def _offsets(self, name: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
-        futures = self._admin.list_offsets(
-            {TopicPartition(name, number): spec for number in partitions}, request_timeout=TIMEOUT_S
-        )
-        return {place.partition: self._call(name, "describe", future).offset for place, future in futures.items()}
+        """Offsets by partition; a leader that has not taken up its office yet is asked again."""
+        deadline = time.monotonic() + TIMEOUT_S
+        asked = {TopicPartition(name, number): spec for number in partitions}
+        while True:
+            futures = self._admin.list_offsets(asked, request_timeout=TIMEOUT_S)
+            try:
+                return {place.partition: self._wait(future).offset for place, future in futures.items()}
+            except KafkaException as error:
+                if error.args[0].code() not in ELECTING or time.monotonic() > deadline:
+                    raise self._refusal(name, "describe", error) from error
+            time.sleep(POLL_S)
 
     def _call(self, name: str, verb: str, future: Future[Any]) -> Any:  # noqa: ANN401 confluent_kafka has no types
         try:

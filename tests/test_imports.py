@@ -19,8 +19,8 @@ ALLOWED = {
 """Imports point down; processors and sagas speak by topic."""
 
 IMPURE = {
-    "aiokafka", "asyncio", "confluent_kafka", "faust", "logging", "mode", "os", "prometheus_client", "random", "secrets", "socket",
-    "structlog", "subprocess", "threading", "time",
+    "aiokafka", "asyncio", "confluent_kafka", "faust", "logging", "mode", "os", "prometheus_client", "random", "secrets",
+    "socket", "structlog", "subprocess", "threading", "time",
 }  # fmt: skip
 """What makes a core slow, flaky or dependent on where it runs: I/O, clocks, chance."""
 

@@ -31,12 +31,15 @@ LISTENERS = {
     "KAFKA_PROCESS_ROLES": "broker,controller",
     "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
     "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
-    "KAFKA_LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093",
-    "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-    "KAFKA_INTER_BROKER_LISTENER_NAME": "PLAINTEXT",
+    "KAFKA_LISTENERS": "INSIDE://:9094,OUTSIDE://:9092,CONTROLLER://:9093",
+    "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    # The broker asks itself about kafka transactions, and the published port is not reachable from inside.
+    "KAFKA_INTER_BROKER_LISTENER_NAME": "INSIDE",
     "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
     "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
     "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+    "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "4",
+    "KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS": "4",
     "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
     "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
 }
@@ -65,8 +68,9 @@ def topics(docker_daemon: None) -> Iterator[Topics]:
 
     testcontainers_config.ryuk_disabled = True  # its image would have to be fetched; the fixture stops the container itself
     port = free_port(HOST, set())
-    container = DockerContainer(IMAGE).with_bind_ports(9092, (HOST, port))  # type: ignore[arg-type]  # docker-py takes an address too
-    for name, value in {**LISTENERS, "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://{HOST}:{port}"}.items():
+    container = DockerContainer(IMAGE)
+    container.ports[9092] = (HOST, port)  # type: ignore[assignment]  # docker-py takes an address too, with_bind_ports does not
+    for name, value in {**LISTENERS, "KAFKA_ADVERTISED_LISTENERS": f"INSIDE://localhost:9094,OUTSIDE://{HOST}:{port}"}.items():
         container.with_env(name, value)
     try:
         container.start()
