@@ -21,6 +21,7 @@ from streams.observer import Observers
 from streams.settings import Settings
 from streams.tracing import Tracing
 from streams.turns import App
+from streams.turns.options import unique_instance
 
 __all__ = ["Register", "build_app", "run_worker"]
 
@@ -48,16 +49,18 @@ def build_app(settings: Settings, registers: Sequence[Register], *, bootstrap_se
         SettingsError: The span exporter's package is not installed.
     """
     worker = settings.worker
-    logs.configure(settings.log, app_id=worker.app_id, instance=worker.instance)
-    metrics = PrometheusObserver(app_id=worker.app_id, instance=worker.instance)
-    tracing = Tracing(settings.tracing, instance=worker.instance, make_global=True)
-    app = App.from_settings(settings, bootstrap_servers=bootstrap_servers, observer=Observers(metrics, tracing.observer()))
+    instance = worker.instance or unique_instance()
+    logs.configure(settings.log, app_id=worker.app_id, instance=instance)
+    metrics = PrometheusObserver(app_id=worker.app_id, instance=instance)
+    tracing = Tracing(settings.tracing, instance=instance, make_global=True)
+    observer = Observers(metrics, tracing.observer())
+    app = App.from_settings(settings, instance=instance, bootstrap_servers=bootstrap_servers, observer=observer)
     web.install(app, settings, app.status, metrics)
     for register in registers:
         register(app)
     live = LiveSettings(settings)
 
-    @app.task  # type: ignore[untyped-decorator]  # faust has no types
+    @app.task
     async def follow_settings() -> None:
         await live.watch()
 
@@ -82,7 +85,10 @@ def run_worker(app: App, *, loglevel: str | None = None) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = faust.Worker(app, loop=loop, loglevel=loglevel, override_logging=loglevel is not None, quiet=True, redirect_stdouts=False)
+    worker = faust.Worker(
+        app, loop=loop, loglevel=loglevel, override_logging=loglevel is not None, quiet=True, redirect_stdouts=False
+    )
+    worker.spinner = None  # it writes escape codes to stderr, terminal or not, and breaks the first line of JSON logs
     code = 0
     try:
         worker.execute_from_commandline()

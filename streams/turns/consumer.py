@@ -235,6 +235,7 @@ class TurnConsumer(driver.Consumer):  # type: ignore[misc]
         """Finish what runs before the partitions go."""
         await self.close_gate(self.app.options.revoke_grace_s)
         self.observer.partitions_revoked(partitions=[(tp.topic, tp.partition) for tp in revoked if self._batched(tp)])
+        self.observer.tables_revoked(partitions=[(table, partition) for table, partition, _ in self.app.tables.sizes()])
         await super().on_partitions_revoked(revoked)
 
     async def perform_seek(self) -> None:

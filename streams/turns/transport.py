@@ -10,6 +10,7 @@ from faust.topics import Topic
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, RecordMetadata
 
+from streams.turns import records
 from streams.turns.batch import Headers, current_batch
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class TurnThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Faust's consumer thread, reading committed records and answering quickly."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
+        records.install()
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_wait_ms = self.app.options.fetch_wait_ms
