@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 
 from schemas.work import ChangeCommitted
-from streams import App, Batch
+from streams import App, Batch, Table
 from streams.broker import resolve_bootstrap
 from streams.settings import Settings
 
@@ -26,7 +26,7 @@ def step(state: State | None, event: ChangeCommitted) -> State:
 
 def register(app: App) -> None:
     """Declare the processor and its table on an app."""
-    table = app.Table("reverts", immutable_values=True)
+    table: Table = app.Table("reverts", immutable_values=True)
 
     @app.agent(app.batch_topic(ChangeCommitted.topic), name="reverts")
     async def reverts(stream: AsyncIterator[Batch]) -> None:

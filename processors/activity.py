@@ -11,24 +11,25 @@ from schemas.work import ChangeCommitted, FileChanged
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from streams import App, Batch
+    from streams import App, Batch, Table
 
 __all__ = ["TABLE", "register"]
 
 TABLE = "activity"
+TYPES: tuple[type[ChangeCommitted | FileChanged], ...] = (ChangeCommitted, FileChanged)
 
 
 def register(app: App, options: WorkOptions | None = None) -> None:
     """Declare the processor and its table."""
     options = options or WorkOptions.load()
     windows = options.windows
-    table = app.Table(TABLE, immutable_values=True)
+    table: Table = app.Table(TABLE, immutable_values=True)
 
     @app.agent(app.batch_topic(options.topic(ChangeCommitted.topic)), name=TABLE)
     async def activity(stream: AsyncIterator[Batch]) -> None:
         async for batch in stream:
             rows = batch.view(table)
-            for record, event in batch.events(ChangeCommitted, FileChanged):
+            for record, event in batch.events(*TYPES):
                 done = step(rows, event, batch.now_ms, windows)
                 for key, row in done.state.items():
                     if row is None:

@@ -17,7 +17,7 @@ from schemas.work import FileChanged
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from streams import App, Batch
+    from streams import App, Batch, Table
 
 __all__ = ["TABLE", "register"]
 
@@ -29,7 +29,7 @@ def register(app: App, options: WorkOptions | None = None) -> None:
     options = options or WorkOptions.load()
     limits = options.limits
     files = options.topic(CHANGED_FILES)
-    table = app.Table(TABLE, immutable_values=True)
+    table: Table = app.Table(TABLE, immutable_values=True)
 
     @app.agent(app.batch_topic(options.topic(FileChanged.topic)), name="overlap-files")
     async def key_by_path(stream: AsyncIterator[Batch]) -> None:
