@@ -69,7 +69,7 @@ def topics(docker_daemon: None) -> Iterator[Topics]:
     testcontainers_config.ryuk_disabled = True  # its image would have to be fetched; the fixture stops the container itself
     port = free_port(HOST, set())
     container = DockerContainer(IMAGE)
-    container.ports[9092] = (HOST, port)  # type: ignore[assignment]  # docker-py takes an address too, with_bind_ports does not
+    container.ports[9092] = (HOST, port)  # type: ignore[index, assignment]  # docker-py takes an address too, with_bind_ports does not
     for name, value in {**LISTENERS, "KAFKA_ADVERTISED_LISTENERS": f"INSIDE://localhost:9094,OUTSIDE://{HOST}:{port}"}.items():
         container.with_env(name, value)
     try:
