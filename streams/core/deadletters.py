@@ -7,7 +7,8 @@ A dead letter is the original record, its key, value and headers byte for byte, 
     dl-fingerprint                                               the same for all records that failed in the same way
     dl-redriven-from                                             the dead letter it was redriven from, if it was
 
-The fingerprint groups failures. It is made of the error's class, the place in the processor's own code and the message without what varies:
+The fingerprint groups failures. It is made of the error's class, the place in the processor's own code, and the message
+without what varies:
 
     ValueError at fold:41 "bad amount '12.50' of order 9917"  ─▶  ValueError|fold:41|bad amount ? of order #  ─▶  5c0f0c2c4b1d9a7e
 
@@ -245,8 +246,8 @@ def parse_dead_letter(
 def fingerprint(error: BaseException) -> str:
     """Return the same short hash for all errors of one class, from one place in the processor's own code, with messages alike.
 
-    Numbers, words with digits in them and quoted strings do not count, so that a thousand bad records make one group. The place is the
-    innermost frame outside of libraries and of the runtime; where there is none, the innermost frame.
+    Numbers, words with digits in them and quoted strings do not count, so that a thousand bad records make one group. The
+    place is the innermost frame outside of libraries and of the runtime; where there is none, the innermost frame.
     """
     return _digest(type(error).__qualname__, _place(error.__traceback__), str(error))
 

@@ -1,0 +1,80 @@
+"""Kafka as the log behind the client facade."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from streams.fetching import KafkaFeed
+from streams.producer import KafkaSender
+from streams.topics import Topics
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
+    from streams.transport import FeedOptions
+
+__all__ = ["KafkaLog"]
+
+
+class KafkaLog:
+    """A Kafka cluster. Made and used on one event loop.
+
+    Args:
+        settings: How to reach it, and the client's limits.
+        bootstrap_servers: The resolved brokers.
+    """
+
+    def __init__(self, settings: Settings, bootstrap_servers: str) -> None:
+        self._config: dict[str, Any] = settings.kafka.client_config(bootstrap_servers)
+        self._client = settings.client
+        self._replication = settings.kafka.replication_factor
+        self._topics: Topics | None = None
+        self._sender: KafkaSender | None = None
+
+    async def open(self) -> None:
+        """Check that the broker answers and lets us in.
+
+        Raises:
+            BrokerUnavailable: Nobody answers.
+            BrokerAuthenticationFailed: It refuses the credentials.
+        """
+        self._topics = await asyncio.to_thread(Topics, self._config)
+        await asyncio.to_thread(self._topics.list)
+
+    def sender(self) -> KafkaSender:
+        """Return the sender; there is one."""
+        if self._sender is None:
+            client = self._client
+            self._sender = KafkaSender(
+                self._config,
+                in_flight_max=client.in_flight_max,
+                delivery_timeout_s=client.delivery_timeout_s,
+                linger_ms=client.linger_ms,
+                compression=client.compression,
+            )
+        return self._sender
+
+    def feed(self, options: FeedOptions) -> KafkaFeed:
+        """Return a new feed."""
+        return KafkaFeed(self._config, options)
+
+    async def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has.
+
+        Raises:
+            TopicMissing: It does not exist.
+        """
+        assert self._topics is not None, "the log is opened first"
+        described = await asyncio.to_thread(self._topics.describe, topic)
+        return len(described.partitions)
+
+    async def ensure_topic(self, topic: str, partitions: int, config: dict[str, str]) -> None:
+        """Create a topic where it is missing; one that is there stays as it is."""
+        assert self._topics is not None, "the log is opened first"
+        if not await asyncio.to_thread(self._topics.exists, topic):
+            await asyncio.to_thread(self._topics.ensure, topic, partitions, config, replication_factor=self._replication)
+
+    async def close(self) -> None:
+        """Flush and end the sender."""
+        if self._sender is not None:
+            await self._sender.close()
