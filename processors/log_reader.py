@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -17,6 +17,22 @@ STALL_S: Final = 30.0
 """Without a record or an end for so long, the broker is gone: it answers a fetch within half a second."""
 CHUNK: Final = 5000
 """Records taken at a time."""
+
+AGAIN_S: Final = 0.05
+"""Between two questions to a broker that has not settled."""
+UNSETTLED: Final = frozenset(
+    {
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+    }
+)
+"""Errors that pass by themselves."""
+
+T = TypeVar("T")
 
 
 class LogRecord(NamedTuple):
@@ -68,10 +84,7 @@ class LogReader:
         Raises:
             BrokerError: The broker does not answer.
         """
-        try:
-            return sorted(self._consumer.list_topics(topic, timeout=STALL_S).topics[topic].partitions)
-        except KafkaException as e:
-            raise broker_error(self._servers, e.args[0]) from e
+        return sorted(self._patiently(lambda: self._consumer.list_topics(topic, timeout=STALL_S)).topics[topic].partitions)
 
     def ends(self, topic: str) -> dict[int, int]:
         """Return the offset after the last stable record, by partition."""
@@ -79,10 +92,8 @@ class LogReader:
 
     def committed(self, topic: str) -> dict[int, int]:
         """Return the group's next offset, by partition; 0 where it has none."""
-        try:
-            places = self._consumer.committed([TopicPartition(topic, p) for p in self.partitions(topic)], timeout=STALL_S)
-        except KafkaException as e:
-            raise broker_error(self._servers, e.args[0]) from e
+        wanted = [TopicPartition(topic, p) for p in self.partitions(topic)]
+        places = self._patiently(lambda: self._consumer.committed(wanted, timeout=STALL_S))
         return {place.partition: max(0, place.offset) for place in places}
 
     def read(self, topic: str) -> Iterator[LogRecord]:
@@ -121,8 +132,17 @@ class LogReader:
             self._consumer.unassign()
 
     def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
-        try:
-            first, after = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=STALL_S)
-        except KafkaException as e:
-            raise broker_error(self._servers, e.args[0]) from e
+        place = TopicPartition(topic, partition)
+        first, after = self._patiently(lambda: self._consumer.get_watermark_offsets(place, timeout=STALL_S))
         return int(first), int(after)
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """Ask again while the broker chooses who answers: a fresh one needs seconds for its leaders and coordinators."""
+        deadline = time.monotonic() + STALL_S
+        while True:
+            try:
+                return ask()
+            except KafkaException as e:
+                if e.args[0].code() not in UNSETTLED or time.monotonic() > deadline:
+                    raise broker_error(self._servers, e.args[0]) from e
+            time.sleep(AGAIN_S)

@@ -129,7 +129,9 @@ def test_accounts_for_every_line_and_proves_the_tables(kafka: EmbeddedBroker, sp
 
 def test_keep_leaves_what_can_be_looked_at(kafka: EmbeddedBroker, spoilt: Path, mark: str, tmp_path: Path) -> None:
     """With --keep the topics stay; dead letters have line number and reason; the overlaps are those of a quadratic comparison."""
-    done = demo(["--events", str(spoilt), "--json", "--keep"], environment(mark, kafka.bootstrap_servers), tmp_path)
+    done = demo(
+        ["--events", str(spoilt), "--json", "--keep"], environment(mark, kafka.bootstrap_servers, TMPDIR=str(tmp_path)), tmp_path
+    )
     assert done.returncode == 0, done.stderr.decode()
     (prefix,) = {name.partition(".")[0] for name in topics(kafka) if name.endswith(".agents.overlaps")}
     with LogReader({"bootstrap.servers": kafka.bootstrap_servers}, group="none") as reader:
