@@ -238,8 +238,8 @@ class KafkaSender:
             self._admit()
             if isinstance(error, TimeoutError):
                 raise QueueFull(
-                    f"{len(self._pending):,} records ({self._bytes:,} bytes) are in flight to {self._servers} for {limit_s:.0f} s: "
-                    f"the broker takes them too slowly or not at all; the record for {slot.record.topic} was not accepted"
+                    f"{len(self._pending):,} records ({self._bytes:,} bytes) in flight to {self._servers} for {limit_s:.0f} s: "
+                    f"the broker takes them too slowly or not at all; the record for {slot.record.topic} was not taken"
                 ) from error
             raise
 

@@ -122,7 +122,7 @@ class Requester:
                 record = await future
         except TimeoutError as error:
             raise RequestTimedOut(
-                f"no reply to {what} on {topic or event.topic} within {timeout_s:g} s (after {time.monotonic() - started:.1f} s): "
+                f"no reply to {what} on {topic or event.topic} within {timeout_s:g} s ({time.monotonic() - started:.1f} s): "
                 f"see whether its handler runs; the request may still be carried out, so ask again with the same id"
             ) from error
         finally:
