@@ -58,7 +58,7 @@ def command(
         raise typer.BadParameter("--events and --repo exclude each other")
     console = Console(stderr=True) if json else Console()
     try:
-        with _terminable():
+        with _interruptible():
             done = run(events=events, repo=repo, workers=workers, partitions=partitions, keep=keep, console=Console(stderr=True))
     except HistoryMissing as e:
         raise fail(str(e), Exit.MISSING) from None
@@ -161,15 +161,25 @@ def _begun(entries: Iterator[Entry]) -> Iterator[Entry]:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP clean up as Ctrl-C does."""
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP clean up as Ctrl-C does, and end with KeyboardInterrupt whatever the interrupted code made of it.
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
+    An interrupt that is raised inside a C library may come out as another exception: confluent_kafka's `produce` makes a TypeError
+    of it.
+    """
+    received: list[int] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
+    except Exception as e:
+        if received:
+            raise KeyboardInterrupt from e
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
