@@ -164,8 +164,8 @@ def _begun(entries: Iterator[Entry]) -> Iterator[Entry]:
 def _interruptible() -> Iterator[None]:
     """Let SIGTERM and SIGHUP clean up as Ctrl-C does, and end with KeyboardInterrupt whatever the interrupted code made of it.
 
-    An interrupt that is raised inside a C library may come out as another exception: confluent_kafka's `produce` makes a TypeError
-    of it.
+    An interrupt raised inside a C library may come out as another exception: of one in its `produce` confluent_kafka makes a
+    TypeError.
     """
     received: list[int] = []
 
