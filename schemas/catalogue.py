@@ -280,12 +280,12 @@ class Catalogue:
         try:
             fields = cast("dict[str, Any]", schemaless_reader(source, entry.writer, entry.reader))
         except Exception as e:  # noqa: BLE001 - fastavro raises seven kinds on bytes that are no Avro; each becomes a SchemaError
-            explain_body(value, entry.name, entry.schema_id, e, {"topic": topic, "partition": partition, "offset": offset})
-        if source.tell() != len(value):  # type: ignore[arg-type]
-            explain_body(
-                value, entry.name, entry.schema_id, source.tell(), {"topic": topic, "partition": partition, "offset": offset}
-            )
-        return fields
+            found: Exception | int = e
+        else:
+            found = source.tell()
+            if found == len(value):  # type: ignore[arg-type]
+                return fields
+        return explain_body(value, entry.name, entry.schema_id, found, {"topic": topic, "partition": partition, "offset": offset})
 
     def decode(
         self,

@@ -27,7 +27,7 @@ def explain_prefix(value: object, place: dict[str, Any]) -> NoReturn:
     if len(value) < PREFIX_BYTES:
         raise MalformedRecord(f"cut off: the value has {len(value)} bytes and its header takes {PREFIX_BYTES}: {what}", **place)
     raise UnknownSchema(
-        "the schema id is unknown: upgrade if a newer release wrote it, register its class, or set the Schema Registry it is from",
+        "the schema id is unknown: upgrade if a newer release wrote it, register its class, or set its Schema Registry",
         schema_id=int.from_bytes(value[1:PREFIX_BYTES], "big", signed=True),
         **place,
     )

@@ -49,7 +49,11 @@ PAIRS = {
     "a symbol added": (record(field("a", enum("x"))), record(field("a", enum("x", "y"))), None),
     "a symbol lost": (record(field("a", enum("x", "y"))), record(field("a", enum("x"))), "lost the symbols y"),
     "a symbol lost with a default": (record(field("a", enum("x", "y"))), record(field("a", enum("x", default="x"))), None),
-    "an enum's default that is no symbol": (record(field("a", enum("x"))), record(field("a", enum("x", default="z"))), "none of its"),
+    "an enum's default that is no symbol": (
+        record(field("a", enum("x"))),
+        record(field("a", enum("x", default="z"))),
+        "none of its",
+    ),
     "an enum renamed": (record(field("a", enum("x"))), record(field("a", {**enum("x"), "name": "f"})), "was named e"),
     "a record renamed": (record(A), record(A, name="s"), "was named r and is named s"),
     "a record renamed with an alias": (record(A), {**record(A, name="s"), "aliases": ["r"]}, None),
@@ -78,8 +82,16 @@ PAIRS = {
         record(field("a", {"type": "fixed", "name": "f", "size": 8})),
         "had 4 bytes and has 8",
     ),
-    "a default of another type": (record(A), record(A, field("b", "long", default="0")), "the default '0' is not of the type long"),
-    "a default of a union's second branch": (record(A), record(A, field("b", ["null", "long"], default=0)), "the default 0 is not"),
+    "a default of another type": (
+        record(A),
+        record(A, field("b", "long", default="0")),
+        "the default '0' is not of the type long",
+    ),
+    "a default of a union's second branch": (
+        record(A),
+        record(A, field("b", ["null", "long"], default=0)),
+        "the default 0 is not",
+    ),
 }
 
 
@@ -106,7 +118,16 @@ def test_every_committed_version_reads_the_one_before() -> None:
 
 
 PRIMITIVES = st.sampled_from(["int", "long", "float", "double", "string", "bytes", "boolean"])
-DEFAULTS: dict[str, Any] = {"int": 1, "long": 2, "float": 1.5, "double": 2.5, "string": "s", "bytes": "b", "boolean": True, "null": None}
+DEFAULTS: dict[str, Any] = {
+    "int": 1,
+    "long": 2,
+    "float": 1.5,
+    "double": 2.5,
+    "string": "s",
+    "bytes": "b",
+    "boolean": True,
+    "null": None,
+}
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "int": st.integers(-(2**31), 2**31 - 1),
     "long": st.integers(-(2**63), 2**63 - 1),
