@@ -38,7 +38,7 @@ from streams.core.deadletters import (
     redriven_topic,
 )
 from streams.core.pace import Progress
-from streams.errors import AntiphonError, BrokerError, TransactionsUnsupported
+from streams.errors import AntiphonError, BrokerError, BrokerUnavailable, TransactionsUnsupported
 from streams.reader import LogReader
 from streams.topics import COMPACTED, broker_error
 
@@ -376,8 +376,11 @@ class DeadLetters:
         ]
         if not places:
             return
+        admin = AdminClient({"log_level": 0, **self._config})  # its answers come only while it lives
         try:
-            for future in AdminClient({"log_level": 0, **self._config}).delete_records(places, operation_timeout=CALL_S).values():
+            for future in admin.delete_records(places, operation_timeout=CALL_S).values():
                 future.result(CALL_S)
+        except TimeoutError as error:
+            raise BrokerUnavailable(self._servers, f"no answer to a deletion within {CALL_S:.0f} s") from error
         except KafkaException as error:
             raise broker_error(self._servers, error.args[0]) from error

@@ -263,7 +263,8 @@ class KafkaFeed:
             paused = self._balance(consumer)
             message = consumer.poll(PAUSED_POLL_S if paused else POLL_S)
             if message is not None:
-                self._offer([message, *consumer.consume(FETCH_MAX - 1, 0)])
+                room = min(FETCH_MAX, self._options.buffer_max - self._buffered) - 1
+                self._offer([message, *(consumer.consume(room, 0) if room > 0 else ())])
             refused = next((one for one in self._errors if one.code() in REFUSED), None)
             if refused is not None:
                 raise broker_error(self._servers, refused)
@@ -319,7 +320,7 @@ class KafkaFeed:
             pause, resume = [], []
             for lane in self._lanes.values():
                 held = len(lane.window)
-                if not lane.paused and ((full and lane.buffered) or held >= options.unacked_max):
+                if not lane.paused and (full or held >= options.unacked_max):
                     lane.paused = True
                     pause.append(TopicPartition(lane.topic, lane.partition))
                 elif lane.paused and not full and lane.buffered <= share // 2 and held <= options.unacked_max // 2:

@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streams.errors import AntiphonError, BrokerError, BrokerUnavailable, QueueFull, TopicError, TopicMissing
+from streams.errors import (
+    AntiphonError,
+    BrokerAuthenticationFailed,
+    BrokerError,
+    BrokerUnavailable,
+    QueueFull,
+    TopicError,
+    TopicMissing,
+)
 from streams.topics import broker_error
 from streams.transport import Outgoing, Position
 
@@ -341,7 +349,7 @@ class KafkaSender:
                 f"a record for {topic} is larger than the broker takes ({error.str()}): split it, or raise max.message.bytes"
             )
         if error.code() in _TOO_LATE:
-            refused = broker_error(self._servers, error, seen=list(self._seen))
+            meant = broker_error(self._servers, error, seen=list(self._seen))
             late = f"a record for {topic} was not acknowledged within {self._delivery_timeout_s:g} s"
-            return refused if not isinstance(refused, BrokerUnavailable) else BrokerUnavailable(self._servers, late)
+            return meant if isinstance(meant, BrokerAuthenticationFailed) else BrokerUnavailable(self._servers, late)
         return broker_error(self._servers, error, seen=list(self._seen))

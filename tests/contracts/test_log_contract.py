@@ -65,6 +65,12 @@ async def take(subscription: Subscription[Event], count: int) -> list[Delivery[E
         return [await anext(subscription) for _ in range(count)]
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+            await asyncio.sleep(0.02)
+
+
 async def quiet(subscription: Subscription[Event], for_s: float = 0.5) -> bool:
     """Whether nothing more comes."""
     try:
@@ -142,7 +148,7 @@ async def test_members_of_a_group_share_and_others_see_everything(world: World) 
 
         async def read(subscription: Subscription[Event]) -> None:
             async for delivery in subscription:
-                seen.append(delivery.event.seq)  # type: ignore[attr-defined]
+                seen.append(delivery.event.seq)  # type: ignore[attr-defined]  # noqa: PERF401
 
         async with (
             one.subscribe(topic, group="g-" + topic) as a,
@@ -154,9 +160,7 @@ async def test_members_of_a_group_share_and_others_see_everything(world: World) 
                 await one.publish_soon(changed(n, f"agent-{n}"), topic=topic)
             await one.flush()
             everything = await take(all_, 100)
-            async with asyncio.timeout(LIMIT_S):
-                while len(set(seen)) < 100:
-                    await asyncio.sleep(0.02)
+            await until(lambda: len(set(seen)) == 100)
             for reader in readers:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
@@ -283,7 +287,7 @@ async def test_a_handler_that_raises_fails_the_request_with_its_reason(world: Wo
 
 
 async def test_a_request_without_an_answer_times_out_and_its_late_reply_is_counted(world: World) -> None:
-    """The error names the request, its topic and the time; the reply that comes later is dropped, not given to another request."""
+    """The error names the request, its topic and the time; the later reply is dropped, not given to another request."""
     topic = world.topic()
     go = asyncio.Event()
 
@@ -298,9 +302,7 @@ async def test_a_request_without_an_answer_times_out_and_its_late_reply_is_count
         with pytest.raises(RequestTimedOut, match=r"file\.changed .* within 0\.3 s"):
             await mesh.request(changed(1), reply_type=OverlapFound, topic=topic, timeout_s=0.3)
         go.set()
-        async with asyncio.timeout(LIMIT_S):
-            while not mesh.late_replies:
-                await asyncio.sleep(0.02)
+        await until(lambda: mesh.late_replies > 0)
         assert (await mesh.request(changed(2), reply_type=OverlapFound, topic=topic, timeout_s=LIMIT_S)).path == "2"
 
 
