@@ -12,7 +12,7 @@
     are text enum with a symbol               enum without it, with a default    fine, the default is read
     enum with a symbol               enum without it, no default        a violation
     a union                          a type                             every branch must fit
-    a type, a union's branch         a union                            the first branch that takes it must fit
+    a type, a union's branch         a union                            the branch that takes it must fit
 
 Names count without their namespace, and a new name may list the old one under `aliases`. Source: Apache Avro 1.12 specification,
 "Schema Resolution". A violation in words is one line with the path of the field.
@@ -35,6 +35,7 @@ _PROMOTIONS: Final = {
 }
 _NAMED: Final = ("record", "enum", "fixed", "error")
 _PRIMITIVES: Final = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
+_INNER: Final = {"array": ("items", "[]"), "map": ("values", "{}")}
 _INT_BITS: Final = {"int": 31, "long": 63}
 
 
@@ -63,33 +64,39 @@ class _Check:
         if isinstance(old, list):
             return [problem for branch in old for problem in self.compare(branch, new, path)]
         if isinstance(new, list):
-            branch = self._branch(old, new)
-            return (
-                [_say(path, f"was {_show(old)}, and the union {_show(new)} does not take it")]
-                if branch is None
-                else self.compare(old, branch, path)
-            )
+            branches = self._branches(old, new)
+            if not branches:
+                return [_say(path, f"was {_show(old)}, and the union {_show(new)} does not take it")]
+            return list(dict.fromkeys(problem for branch in branches for problem in self.compare(old, branch, path)))
         before, after = _kind(old), _kind(new)
-        if before not in _NAMED and before not in ("array", "map"):
+        if before not in _NAMED and before not in _INNER:
             if after in _PROMOTIONS.get(before, {before}):
                 return []
             return [_say(path, f"was {before} and is {_show(new)}, which cannot read it{_advice(before, after)}")]
         if before != after:
             return [_say(path, f"was {_show(old)} and is {_show(new)}, which cannot read it")]
-        if before == "array":
-            return self.compare(old["items"], new["items"], f"{path}[]")
-        if before == "map":
-            return self.compare(old["values"], new["values"], f"{path}{{}}")
+        if before in _INNER:
+            inner, mark = _INNER[before]
+            return self.compare(old[inner], new[inner], path + mark)
         return self._named(old, new, path)
 
-    def _branch(self, old: Node, union: list[Any]) -> Node:
-        """Return the branch of a reader's union that takes the writer's type: the same type first, then a promotion."""
-        branches = [_resolve(branch, self.new_names) for branch in union]
+    def _branches(self, old: Node, union: list[Any]) -> list[Node]:
+        """Return the branches of a reader's union that a library may choose for the writer's type.
+
+        The specification says the first that matches, and fastavro does that; Java prefers the same type to
+        a promotion. Both must work.
+        """
         kind = _kind(old)
-        for branch in branches:
-            if _kind(branch) == kind and (kind not in _NAMED or _same_name(old, branch)):
-                return branch
-        return next((branch for branch in branches if _kind(branch) in _PROMOTIONS.get(kind, ())), None)
+        promoted = {*_PROMOTIONS.get(kind, ()), *(("string",) if kind == "bytes" else ())}
+        same: list[Node] = []
+        first: list[Node] = []
+        for branch in (_resolve(branch, self.new_names) for branch in union):
+            is_same = _kind(branch) == kind and (kind not in _NAMED or _same_name(old, branch))
+            if is_same and not same:
+                same.append(branch)
+            if not first and (is_same or (isinstance(branch, str) and branch in promoted)):
+                first.append(branch)
+        return [*first, *same]
 
     def _named(self, old: Node, new: Node, path: str) -> list[str]:
         if (id(old), id(new)) in self.seen:

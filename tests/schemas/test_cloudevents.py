@@ -93,7 +93,9 @@ def test_times_of_others_are_read(text: str, ms: int) -> None:
     assert epoch_ms(text) == ms
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2011-08-01", "2011-08-01T23:41:24", "2011-13-01T00:00:00Z", "1969-01-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2011-08-01", "2011-08-01T23:41:24", "2011-13-01T00:00:00Z", "1969-01-01T00:00:00Z"]
+)
 def test_what_is_no_time_is_refused(text: str) -> None:
     """A time without an offset, a date alone or one before 1970 names what is allowed."""
     with pytest.raises(InvalidEvent, match=r"time(_ms)? is .*allowed"):
@@ -136,7 +138,11 @@ def test_attributes_that_are_not_allowed_are_named(headers: list[tuple[str, byte
         from_headers(headers)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["ce_id", "ce_time", "ce_type", "ce_traceparent", "traceparent", "x"]), st.binary(max_size=80))))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["ce_id", "ce_time", "ce_type", "ce_traceparent", "traceparent", "x"]), st.binary(max_size=80))
+    )
+)
 def test_any_headers_are_read_or_raise_a_schema_error(headers: list[tuple[str, bytes]]) -> None:
     """Whatever others put into headers, what comes out is valid on an event."""
     try:
@@ -146,7 +152,9 @@ def test_any_headers_are_read_or_raise_a_schema_error(headers: list[tuple[str, b
     assert EVENT.stamped(**attributes).agent == "a"
 
 
-@pytest.mark.parametrize("value", [None, b"", b"[]", b"{", b'{"type":1}', b'{"id":"1"}', b'{"type":"a.b","data_base64":"!"}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "value", [None, b"", b"[]", b"{", b'{"type":1}', b'{"id":"1"}', b'{"type":"a.b","data_base64":"!"}', b"[" * 100_000]
+)
 def test_broken_structured_events_are_explained(value: bytes | None) -> None:
     """What is no CloudEvent in JSON raises one line, however deep it is nested."""
     with pytest.raises((MalformedRecord, InvalidEvent)) as caught:

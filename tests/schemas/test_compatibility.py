@@ -46,6 +46,11 @@ PAIRS = {
     "a type made optional": (record(A), record(field("a", ["null", "string"])), None),
     "an optional made sure": (record(field("a", ["null", "string"])), record(A), "a: was null and is string"),
     "a branch lost": (record(field("a", ["null", "string", "long"])), record(field("a", ["null", "string"])), "was long"),
+    "a union whose first match cannot": (
+        record(field("a", "bytes")),
+        record(field("a", ["null", "string", "bytes"])),
+        "was bytes and is string.*not all bytes are text",
+    ),
     "a symbol added": (record(field("a", enum("x"))), record(field("a", enum("x", "y"))), None),
     "a symbol lost": (record(field("a", enum("x", "y"))), record(field("a", enum("x"))), "lost the symbols y"),
     "a symbol lost with a default": (record(field("a", enum("x", "y"))), record(field("a", enum("x", default="x"))), None),

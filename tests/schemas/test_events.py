@@ -133,7 +133,7 @@ def test_keys_are_bytes() -> None:
     assert make({}, x=str)(x="ü").key() == "ü".encode()
     assert make({}, x=int)(x=-5).key() == b"-5"
     assert make({}, x=bytes)(x=b"\xff").key() == b"\xff"
-    event = FileChanged.model_construct(agent="\ud800")
+    event = FileChanged(agent="a", task="t", ts=1, arrived=2, path="p", added=3, removed=4).model_copy(update={"agent": "\ud800"})
     with pytest.raises(InvalidEvent, match=r"agent is .*surrogates"):
         event.key()
 

@@ -53,7 +53,7 @@ class Message(NamedTuple):
 
 
 def test_an_event_comes_back_with_its_attributes_from_either_client() -> None:
-    """aiokafka's record and confluent-kafka's message decode to the event that was encoded."""
+    """The record of aiokafka and the message of confluent-kafka decode to the event that was encoded."""
     encoded = CODEC.encode(EVENT)
     assert (encoded.topic, encoded.key) == ("agents.events", "ü".encode())
     for record in (aiokafka_record(encoded.value, tuple(encoded.headers), encoded.key), Message(encoded)):
@@ -68,7 +68,7 @@ def test_a_type_in_the_headers_that_is_not_the_ids_is_refused() -> None:
     """Header and schema id must agree; the message has the record's place."""
     encoded = CODEC.encode(EVENT)
     headers = [("ce_type", b"change.committed"), ("ce_id", b"1")]
-    with pytest.raises(MalformedRecord, match="agents.events partition 3 offset 17 schema id 2: wrong type or version"):
+    with pytest.raises(MalformedRecord, match=r"agents\.events partition 3 offset 17 schema id 2: wrong type or version"):
         CODEC.decode(aiokafka_record(encoded.value, headers))
 
 
@@ -87,7 +87,7 @@ def test_a_type_in_the_headers_that_is_not_the_ids_is_refused() -> None:
 )
 def test_errors_name_the_records_place(value: bytes | None, headers: Any, kind: type[SchemaError]) -> None:
     """Whatever is wrong, value or headers, the error says which record it was."""
-    with pytest.raises(kind, match="^agents.events partition 3 offset 17") as caught:
+    with pytest.raises(kind, match=r"^agents\.events partition 3 offset 17") as caught:
         CODEC.decode(aiokafka_record(value, headers))
     assert (caught.value.topic, caught.value.partition, caught.value.offset) == ("agents.events", 3, 17)
 
@@ -118,5 +118,5 @@ def test_stamping_takes_conversation_and_trace_from_the_cause() -> None:
 
 def test_an_event_that_is_not_stamped_is_not_encoded() -> None:
     """Without id and source it is no CloudEvent, and the topic is named."""
-    with pytest.raises(InvalidEvent, match="agents.events: file.changed: id is ''"):
+    with pytest.raises(InvalidEvent, match=r"agents\.events: file\.changed: id is ''"):
         CODEC.encode(EVENT.model_copy(update={"id": ""}))
