@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
 
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -254,19 +254,48 @@ class Mesh:
 
     # ---- receiving
 
+    @overload
     def subscribe(
         self,
         pattern: str,
         *,
         group: str | None = None,
-        types: Collection[type[E]] = (),
+        types: Collection[type[E]],
         start: Literal["earliest", "latest"] | None = None,
         ack: Ack = "auto",
         on_error: OnPoison = "raise",
         assignor: Literal["cooperative", "range"] = "cooperative",
         buffer_max: int | None = None,
         unacked_max: int = UNACKED_MAX,
-    ) -> Subscription[E]:
+    ) -> Subscription[E]: ...
+
+    @overload
+    def subscribe(
+        self,
+        pattern: str,
+        *,
+        group: str | None = None,
+        start: Literal["earliest", "latest"] | None = None,
+        ack: Ack = "auto",
+        on_error: OnPoison = "raise",
+        assignor: Literal["cooperative", "range"] = "cooperative",
+        buffer_max: int | None = None,
+        unacked_max: int = UNACKED_MAX,
+    ) -> Subscription[Any]: ...
+
+    def subscribe(
+        self,
+        pattern: str,
+        *,
+        group: str | None = None,
+        types: Collection[type[Any]] = (),
+        start: Literal["earliest", "latest"] | None = None,
+        ack: Ack = "auto",
+        on_error: OnPoison = "raise",
+        assignor: Literal["cooperative", "range"] = "cooperative",
+        buffer_max: int | None = None,
+        unacked_max: int = UNACKED_MAX,
+    ) -> Subscription[Any]:
         """Subscribe to topics; iterate over the result, best inside `async with`.
 
         Args:
@@ -294,10 +323,10 @@ class Mesh:
         return self.subscription(options, types=types, ack=ack, on_error=on_error)
 
     def subscription(
-        self, options: FeedOptions, *, types: Collection[type[E]] = (), ack: Ack = "auto", on_error: OnPoison = "raise"
-    ) -> Subscription[E]:
+        self, options: FeedOptions, *, types: Collection[type[Any]] = (), ack: Ack = "auto", on_error: OnPoison = "raise"
+    ) -> Subscription[Any]:
         """Subscribe with options made by hand; see `subscribe`."""
-        made: Subscription[E] = Subscription(
+        made: Subscription[Any] = Subscription(
             self._log.feed(options),
             codec=self._codec,
             sender=self._sender,

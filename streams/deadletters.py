@@ -315,17 +315,19 @@ class DeadLetters:
 
     def _meaning(self, producer: Any, error: KafkaException) -> AntiphonError:  # noqa: ANN401
         kafka_error: KafkaError = error.args[0]
-        if kafka_error.code() in _FENCED:
+        second: KafkaError | None = None
+        try:
+            producer.abort_transaction(CALL_S)
+        except KafkaException as refused:  # a fenced producer is told so here, if the first error was only "fatal"
+            second = refused.args[0]
+        if kafka_error.code() in _FENCED or (second is not None and second.code() in _FENCED):
             return RedriveSuperseded(
                 f"another redrive or purge of {self.topic} took over; what was done stays done: run it again when that has ended"
             )
-        try:
-            if not kafka_error.fatal():
-                producer.abort_transaction(CALL_S)
-        except KafkaException as second:  # the broker aborts it by itself after the transaction timeout
+        if second is not None:  # the broker aborts it by itself after the transaction timeout
             return BrokerError(
-                f"the broker at {self._servers} refuses the kafka transaction ({kafka_error.str()}) and its end "
-                f"({second.args[0].str()}); nothing of it is visible, redrive again"
+                f"the broker at {self._servers} refuses the kafka transaction ({kafka_error.str()}) and its end ({second.str()}); "
+                f"nothing of it is visible, redrive again"
             )
         return broker_error(self._servers, kafka_error)
 

@@ -40,7 +40,7 @@ __all__ = ["Ack", "Delivery", "ErrorAction", "OnPoison", "Subscription"]
 
 log = logging.getLogger(__name__)
 
-E = TypeVar("E", bound=Event)
+E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 Ack = Literal["auto", "explicit"]
 ErrorAction = Literal["raise", "skip", "dead-letter"]
@@ -52,7 +52,7 @@ DEAD_LETTER_PROCESSOR: Final = "subscription"
 """Who set a record aside, where it was a subscription and no processor."""
 
 
-class Delivery(Generic[E]):
+class Delivery(Generic[E_co]):
     """One event as it was received.
 
     Attributes:
@@ -62,7 +62,7 @@ class Delivery(Generic[E]):
 
     __slots__ = ("_feed", "_lane", "event", "record")
 
-    def __init__(self, event: E, record: Record, feed: Feed, lane: Lane) -> None:
+    def __init__(self, event: E_co, record: Record, feed: Feed, lane: Lane) -> None:
         """Made by a subscription."""
         self.event = event
         self.record = record
@@ -83,7 +83,7 @@ OnPoison = ErrorAction | Callable[[SchemaError, Record], ErrorAction | Awaitable
 """What to do with a record that is no event."""
 
 
-class Subscription(Generic[E]):
+class Subscription(Generic[E_co]):
     """An asynchronous iterator of deliveries; made by `Mesh.subscribe`.
 
     Attributes:
@@ -100,7 +100,7 @@ class Subscription(Generic[E]):
         codec: Codec,
         sender: Sender,
         app: str,
-        types: Collection[type[E]] = (),
+        types: Collection[type[E_co]] = (),
         ack: Ack = "auto",
         on_error: OnPoison = "raise",
         on_closed: Callable[[Subscription[Any]], None] | None = None,
@@ -112,7 +112,7 @@ class Subscription(Generic[E]):
         self._on_error = on_error
         self._on_closed = on_closed
         self._queue: deque[tuple[Lane, Record]] = deque()
-        self._last: Delivery[E] | None = None
+        self._last: Delivery[E_co] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._since_pause = 0
         self._closed = False
@@ -161,11 +161,11 @@ class Subscription(Generic[E]):
         """Close."""
         await self.close()
 
-    def __aiter__(self) -> AsyncIterator[Delivery[E]]:
+    def __aiter__(self) -> AsyncIterator[Delivery[E_co]]:
         """The deliveries."""
         return self
 
-    async def __anext__(self) -> Delivery[E]:
+    async def __anext__(self) -> Delivery[E_co]:
         """Acknowledge the last delivery and wait for the next.
 
         Raises:
@@ -190,7 +190,7 @@ class Subscription(Generic[E]):
             self._queue.extend(await self._feed.batch())
             self._since_pause = 0
 
-    async def _deliver(self, lane: Lane, record: Record) -> Delivery[E] | None:
+    async def _deliver(self, lane: Lane, record: Record) -> Delivery[E_co] | None:
         self._since_pause += 1
         if self._since_pause >= YIELD_EVERY:
             self._since_pause = 0

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -20,6 +21,7 @@ from streams.broker import EmbeddedBroker, Listener
 from streams.broker_properties import HOST
 from streams.client import connect
 from streams.errors import BrokerAuthenticationFailed, BrokerUnavailable, QueueFull
+from streams.fetching import KafkaFeed
 from streams.ports import free_port
 from streams.producer import DeliveryFailed, KafkaSender
 from streams.reader import LogReader
@@ -164,9 +166,9 @@ def _consume(servers: str, topic: str, path: str, stop_after: int) -> None:
         async with connect(kafka={"bootstrap_servers": servers}) as mesh:
             with Path(path).open("a") as out:  # noqa: ASYNC230 - a line at a time, on purpose
                 async for delivery in mesh.subscribe(topic, group="g-" + topic):
-                    out.write(f"{delivery.event.seq}\n")  # type: ignore[attr-defined]
+                    out.write(f"{delivery.event.seq}\n")
                     out.flush()
-                    if delivery.event.seq == stop_after:  # type: ignore[attr-defined]
+                    if delivery.event.seq == stop_after:
                         os.kill(os.getpid(), signal.SIGKILL)
 
     asyncio.run(main())
@@ -204,11 +206,11 @@ async def test_prefetch_is_bounded_while_a_subscriber_is_slow(kafka: EmbeddedBro
         async with mesh.subscribe(topic, group="g-" + topic, buffer_max=100) as subscription:
             first = await anext(subscription)
             await asyncio.sleep(1.0)  # the time in which too much would be fetched
-            assert subscription._feed._buffered <= 101  # type: ignore[attr-defined]
-            rest = [first.event.seq]  # type: ignore[attr-defined]
+            assert cast(KafkaFeed, subscription._feed)._buffered <= 101
+            rest = [first.event.seq]
             async with asyncio.timeout(120):
                 while len(rest) < 20_000:
-                    rest.append((await anext(subscription)).event.seq)  # type: ignore[attr-defined]
+                    rest.append((await anext(subscription)).event.seq)
     assert sorted(rest) == list(range(20_000))
 
 

@@ -42,7 +42,7 @@ def letters_of(kafka: EmbeddedBroker, app: str, source: str, count: int, *, erro
             reason=f"bad row {n}",
             now_ms=n,
         )
-        producer.produce(app + ".dead-letters", b"\x00value %d" % n, b"key %d" % n, headers=headers)
+        producer.produce(app + ".dead-letters", b"\x00value %d" % n, b"key %d" % n, headers=list(headers))
     assert producer.flush(20) == 0
 
 
@@ -119,7 +119,7 @@ def test_the_second_redrive_fences_the_first(kafka: EmbeddedBroker, make_topic: 
     source = make_topic("source")
     letters_of(kafka, source, source, 1_200)
     first, second = DeadLetters(source, conf(kafka)), DeadLetters(source, conf(kafka))
-    done = []
+    done: list[int] = []
 
     def overtaken(progress: object) -> None:
         if not done:
@@ -151,7 +151,7 @@ def _redrive_and_die(servers: str, app: str, chunks: int) -> None:
         chunks -= 1
         original(producer, chunk, action, partitions)  # type: ignore[arg-type]
 
-    letters._transact = transact  # type: ignore[method-assign,assignment]
+    letters._transact = transact  # type: ignore[method-assign]
     letters.redrive()
 
 

@@ -22,6 +22,26 @@ def changed(seq: int) -> FileChanged:
     return FileChanged(agent="ada", task="t", ts=1, arrived=2, path="p", added=seq, removed=0, seq=seq)
 
 
+def added(delivery: Delivery[FileChanged]) -> int:
+    return delivery.event.added
+
+
+def seq(delivery: Delivery[FileChanged]) -> int:
+    return delivery.event.seq
+
+
+def even(number: int) -> bool:
+    return number % 2 == 0
+
+
+def add(one: int, other: int) -> int:
+    return one + other
+
+
+def total(window: reactivex.Observable[int]) -> reactivex.Observable[int]:
+    return window.pipe(ops.reduce(add, 0))
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
@@ -39,10 +59,10 @@ async def test_operators_and_windows_run_over_a_subscription() -> None:
             await mesh.publish(changed(n), topic=topic)
         stream: reactivex.Observable[Delivery[FileChanged]] = mesh.observable(topic, group="g", types=[FileChanged])
         disposable = stream.pipe(
-            ops.map(lambda delivery: delivery.event.added),
-            ops.filter(lambda added: added % 2 == 0),
+            ops.map(added),
+            ops.filter(even),
             ops.window_with_count(10),
-            ops.flat_map(lambda window: window.pipe(ops.sum())),
+            ops.flat_map(total),
         ).subscribe(sums.append, scheduler=AsyncIOScheduler(asyncio.get_running_loop()))
         await until(lambda: len(sums) == 5)
         disposable.dispose()
@@ -56,7 +76,7 @@ async def test_windows_of_time_close_while_events_flow() -> None:
     log.create_topic("t", partitions=1)
     batches: list[list[int]] = []
     async with log.connect() as mesh:
-        stream = mesh.observable("t", group="g").pipe(ops.map(lambda d: d.event.seq), ops.buffer_with_time(0.05))
+        stream = mesh.observable("t", group="g").pipe(ops.map(seq), ops.buffer_with_time(0.05))
         disposable = stream.subscribe(batches.append, scheduler=AsyncIOScheduler(asyncio.get_running_loop()))
         for n in range(300):
             await mesh.publish(changed(n), topic="t")

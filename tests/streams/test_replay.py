@@ -94,7 +94,7 @@ def test_what_is_written_meanwhile_is_not_part_of_it(kafka: EmbeddedBroker, make
     """The end is the one at the beginning, however much comes later."""
     topic = make_topic()
     fill(kafka, topic, 8)
-    seen = []
+    seen: list[Record] = []
     for record in Replay(topic, settings=settings):
         if not seen:
             fill(kafka, topic, 100)
