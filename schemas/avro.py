@@ -107,6 +107,10 @@ class _Builder:
     def field(self, path: str, name: str, info: FieldInfo) -> Schema:
         if not _SYMBOL.match(name):
             self.refuse(path, "letters, digits and '_' are allowed in a name")
+        if info.alias or info.validation_alias or info.serialization_alias:
+            self.refuse(path, "a field travels under its own name, and what is written under it has to be read: no alias")
+        if info.exclude:
+            self.refuse(path, "exclude would leave it out of what is written: make it an attribute of the class that is no field")
         default = self.default(path, info)
         schema: Schema = {
             "name": name,

@@ -1,18 +1,19 @@
 """Whether a reader with the new schema can read all that was written with the old one (BACKWARD), by Avro's rules of resolution.
 
-    old (writer)                     new (reader)                       verdict
-    ────────────────────────────     ─────────────────────────────      ───────────────────────────────────────────
-    a field                          no such field                      fine, it is skipped
-    no such field                    a field with a default             fine, the default is used
-    no such field                    a field without a default          a violation
-    int, long, float                 a wider one of int→long→float→double   fine
-    long                             int                                a violation, and so for every narrowing
-    string                           bytes                              fine
-    bytes                            string                             a violation here, though Avro allows it: not all bytes
-    are text enum with a symbol               enum without it, with a default    fine, the default is read
-    enum with a symbol               enum without it, no default        a violation
-    a union                          a type                             every branch must fit
-    a type, a union's branch         a union                            the branch that takes it must fit
+    old (writer)                     new (reader)                            verdict
+    ────────────────────────────     ──────────────────────────────────      ─────────────────────────────────────────────
+    a field                          no such field                           fine, it is skipped
+    no such field                    a field with a default                  fine, the default is used
+    no such field                    a field without a default               a violation
+    int, long, float                 a wider one, int→long→float→double      fine
+    long                             int                                     a violation, and so for every narrowing
+    string                           bytes                                   fine
+    bytes                            string                                  a violation here (Avro allows it): not all
+                                                                             bytes are text
+    enum with a symbol               enum without it, with a default         fine, the default is read
+    enum with a symbol               enum without it, no default             a violation
+    a union                          a type                                  every branch must fit
+    a type, a union's branch         a union                                 the branches that a library may take must fit
 
 Names count without their namespace, and a new name may list the old one under `aliases`. Source: Apache Avro 1.12 specification,
 "Schema Resolution". A violation in words is one line with the path of the field.

@@ -110,6 +110,12 @@ class Empty(BaseModel):
     """A model without fields."""
 
 
+class Renamed(BaseModel):
+    """A model that is read under another name than its field has."""
+
+    name: str = Field(alias="Name")
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
@@ -123,6 +129,10 @@ class Empty(BaseModel):
         (Itself, "Itself holds itself"),
         (Empty, "a record needs a field"),
         (list[Empty], "a record needs a field"),
+        (Annotated[int, Field(alias="Y")], "no alias"),
+        (Annotated[int, Field(validation_alias="Y")], "no alias"),
+        (Renamed, "y.name: a field travels under its own name"),
+        (Annotated[int, Field(exclude=True)], "exclude would leave it out"),
     ],
 )
 def test_other_types_are_refused_with_the_field(kind: Any, said: str) -> None:
