@@ -326,7 +326,7 @@ class DeadLetters:
             )
         if second is not None:  # the broker aborts it by itself after the transaction timeout
             return BrokerError(
-                f"the broker at {self._servers} refuses the kafka transaction ({kafka_error.str()}) and its end ({second.str()}); "
+                f"the broker at {self._servers} refuses the transaction ({kafka_error.str()}) and its end ({second.str()}): "
                 f"nothing of it is visible, redrive again"
             )
         return broker_error(self._servers, kafka_error)
