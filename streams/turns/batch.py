@@ -195,6 +195,7 @@ class Batch:
         "_codec",
         "_effects",
         "_published",
+        "_published_for",
         "_views",
         "attempts",
         "due_ms",
@@ -225,6 +226,7 @@ class Batch:
         self._effects = Effects(tp, next_offset=next_offset, records=len(records))
         self._views: dict[TableLike, View] = {}
         self._published = 0
+        self._published_for: int | None = None
         self.due_ms: int | None = None
         self.ended = False
         self.error: BaseException | None = None
@@ -280,12 +282,15 @@ class Batch:
             partition: The partition, else the key's.
 
         Returns:
-            The stamped event. Its id is a function of the log position and the order of publishing, so a retried batch publishes the same
-            ids again, and a replay can be compared with what happened.
+            The stamped event. Its id is made of the cause's log position and the number of what it has caused so far, so it is the same
+            however the log is cut into batches, and a replay can be compared with what happened. Publish what one record causes together.
         """
+        at_offset = None if cause is None else cause.offset
+        if at_offset != self._published_for:
+            self._published, self._published_for = 0, at_offset
         self._published += 1
         place = f"{self.topic}/{self.partition}"
-        place += f"/{cause.offset}" if cause is not None else f"/t{self.now_ms}"
+        place += f"/{at_offset}" if at_offset is not None else f"/t{self.now_ms}"
         stamped = self._codec.stamp(event, id=f"{place}/{self._published}", source=f"/antiphon/{place}", time_ms=self.now_ms, cause=cause)
         at, own_key, value, headers = self._codec.encode(stamped, topic=topic)
         self.send(at, key=own_key if key is None else key, value=value, headers=headers, partition=partition)

@@ -15,7 +15,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from faust.types import TP
 
-from streams.errors import AntiphonError
+from streams.turns.threads import CallThread
 
 if TYPE_CHECKING:
     from streams.turns.batch import Effects, TableLike
@@ -37,7 +36,13 @@ TableWrites = tuple[Mapping[Any, Any], Mapping[bytes, bytes | None]]
 PARTITIONER: Final = "murmur2_random"
 """The Java clients' and Faust's choice: the same key goes to the same partition whoever writes it."""
 
-SEND_OFFSETS_TIMEOUT_S: Final = 15.0
+SEND_OFFSETS_TIMEOUT_S: Final = 6.0
+"""It takes milliseconds, a second on a loaded machine; a turn that is given up only runs again."""
+OFFSETS_STUCK_S: Final = SEND_OFFSETS_TIMEOUT_S + 2.0
+"""When send_offsets_to_transaction is taken for lost. librdkafka 2.16 forgets its own timeout when the broker restarts between
+AddOffsetsToTxn and TxnOffsetCommit, and waits for ever."""
+CLOSE_S: Final = 5.0
+"""What closing waits for a call that still runs."""
 COMMIT_TIMEOUT_S: Final = 30.0
 ABORT_TIMEOUT_S: Final = 15.0
 INIT_TIMEOUT_S: Final = 30.0
@@ -144,8 +149,9 @@ class Committer:
         }
         if transactional_id is not None:
             self._conf |= {"transactional.id": transactional_id, "transaction.timeout.ms": transaction_timeout_ms}
-        self._pool = ThreadPoolExecutor(1, "turn-commit")
+        self._thread = CallThread("turn-commit")
         self._producer: Producer | None = None
+        self._step, self._step_at = "", 0.0
         self._closing = threading.Event()
         self._undelivered: list[KafkaError] = []
         self.waiting_since: float | None = None
@@ -157,7 +163,18 @@ class Committer:
 
     async def run(self, fun: Callable[..., T], *args: Any) -> T:
         """Run a call in the commit thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, fun, *args)
+        return await self._thread.run(fun, *args)
+
+    async def make_visible(self, turn: Turn) -> Refusal | None:
+        """Commit a turn in the commit thread; see `commit`. A call that librdkafka does not come back from is left behind with its thread."""
+        future = self._thread.run(self.commit, turn)
+        while not (await asyncio.wait({future}, timeout=1.0))[0]:
+            if self._step == "offsets" and time.monotonic() - self._step_at > OFFSETS_STUCK_S:
+                log.warning("send_offsets_to_transaction has not come back for %.0f s: going on with a new producer", OFFSETS_STUCK_S)
+                self._thread.close()
+                self._thread, self._producer = CallThread("turn-commit"), None
+                return Refusal("offsets", "_TIMED_OUT", "librdkafka did not come back")
+        return future.result()
 
     def ready(self) -> None:
         """Have a producer whose predecessors' transactions, also those of a dead process with this id, are resolved."""
@@ -179,7 +196,8 @@ class Committer:
     def close(self) -> None:
         """End the thread; an open transaction is aborted by the next holder of the id or by its timeout."""
         self._closing.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._thread.close()
+        self._thread.join(CLOSE_S)
         self._producer = None
 
     def commit(self, turn: Turn) -> Refusal | None:
@@ -187,30 +205,35 @@ class Committer:
 
         Either way the log is the truth: after a refusal the worker reads its tables and offsets again.
         """
-        step = "begin"
+        producer: Producer | None = None
         try:
+            self._at("begin")
             self.ready()
             producer = self._producer
             if producer is None:
-                return Refusal(step, "_DESTROY", "the worker is stopping")
+                return Refusal("begin", "_DESTROY", "the worker is stopping")
             if self.transactional:
                 producer.begin_transaction()
-            step = "produce"
+            self._at("produce")
             self._produce(producer, turn)
             if self.transactional:
-                step = "offsets"
+                self._at("offsets")
                 offsets = [TopicPartition(tp.topic, tp.partition, offset) for tp, offset in turn.offsets().items()]
                 producer.send_offsets_to_transaction(offsets, turn.member, SEND_OFFSETS_TIMEOUT_S)
-                step = "commit"
+                self._at("commit")
                 self._commit(producer)
             else:
-                step = "flush"
+                self._at("flush")
                 self._flush(producer)
         except KafkaException as error:
-            return self._refused(step, error.args[0])
-        except AntiphonError:
-            raise
+            return self._refused(producer, error.args[0])
+        finally:
+            if producer is self._producer:
+                self._at("")
         return None
+
+    def _at(self, step: str) -> None:
+        self._step, self._step_at = step, time.monotonic()
 
     def _produce(self, producer: Producer, turn: Turn) -> None:
         report = None if self.transactional else self._reported
@@ -265,8 +288,10 @@ class Committer:
         if left:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{left} records were not acknowledged within {COMMIT_TIMEOUT_S:.0f} s"))
 
-    def _refused(self, step: str, error: KafkaError) -> Refusal:
-        producer, self._producer = self._producer, None
+    def _refused(self, producer: Producer | None, error: KafkaError) -> Refusal:
+        step = self._step
+        if producer is self._producer:  # else this call was left behind, and the one that came after it has its own
+            self._producer = None
         if producer is not None and error.txn_requires_abort():
             try:
                 producer.abort_transaction(ABORT_TIMEOUT_S)

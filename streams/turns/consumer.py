@@ -203,8 +203,8 @@ class TurnConsumer(driver.Consumer):  # type: ignore[misc]
         while tps:
             try:
                 committed = await self.lookup.run(self.lookup.committed, tps)
-                starts = await self.lookup.run(self.lookup.starts, tps)
-                ends = await self.lookup.run(self.lookup.ends, tps)
+                starts = await self.lookup.ask(self.lookup.starts, tps)
+                ends = await self.lookup.ask(self.lookup.ends, tps)
             except KafkaException as error:
                 self.waiting_for = f"stable committed offsets for {time.monotonic() - began:.0f} s: {error.args[0].str()}"
                 self.log.warning("waiting for %s", self.waiting_for)

@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from faust.types import TP
 
+from streams.turns.threads import CallThread
+
 __all__ = ["Lookup"]
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 COMMITTED_TIMEOUT_S: Final = 3.0
 """How long one ask for committed offsets waits; while a kafka transaction holds them open it ends by timeout and is asked again."""
 OFFSETS_TIMEOUT_S: Final = 10.0
+CLOSE_S: Final = 5.0
+ASK_AGAIN_S: Final = 0.25
+PASSING_CODES: Final = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,  # a broker that just started answers before it has its metadata
+    }
+)
 
 
 class Lookup:
@@ -29,7 +50,7 @@ class Lookup:
     """
 
     def __init__(self, client: Mapping[str, Any], group: str) -> None:
-        self._pool = ThreadPoolExecutor(1, "turn-lookup")
+        self._thread = CallThread("turn-lookup")
         self._conf = {**client, "log_level": 3}
         self._group = group
         self._consumer: Consumer | None = None
@@ -37,7 +58,25 @@ class Lookup:
 
     async def run(self, fun: Callable[..., T], *args: Any) -> T:
         """Run a call in the look-up thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, fun, *args)
+        return await self._thread.run(fun, *args)
+
+    async def ask(self, fun: Callable[[Iterable[TP]], dict[TP, int]], tps: Iterable[TP]) -> dict[TP, int]:
+        """Run one of the calls below until it is answered: brokers restart and leaders move; nothing here can go on without the answer.
+
+        Raises:
+            KafkaException: The answer is a refusal that asking again does not change.
+        """
+        began = time.monotonic()
+        while True:
+            try:
+                return await self.run(fun, tps)
+            except KafkaException as error:
+                kafka_error = error.args[0]
+                if not (kafka_error.retriable() or kafka_error.code() in PASSING_CODES):
+                    raise
+                log.warning("asking for offsets again after %.0f s: %s", time.monotonic() - began, kafka_error.str())
+            self._admin = None  # a client keeps the leader epochs it has learnt, and asks with them for minutes after a broker restarted
+            await asyncio.sleep(ASK_AGAIN_S)
 
     def committed(self, tps: Iterable[TP]) -> dict[TP, int]:
         """Return the group's committed offset of each partition, negative where it has none.
@@ -72,7 +111,7 @@ class Lookup:
 
     def close(self) -> None:
         """End the thread and leave nothing open."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        if self._consumer is not None:
+        self._thread.close()
+        if self._thread.join(CLOSE_S) and self._consumer is not None:
             self._consumer.close()
             self._consumer = None

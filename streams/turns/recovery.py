@@ -50,7 +50,7 @@ class TurnRecovery(Recovery):  # type: ignore[misc]
         if title == "active":
             self.prepared = False
         await consumer.committer.run(consumer.committer.ready)
-        ends = await consumer.lookup.run(consumer.lookup.ends, set(tps))
+        ends = await consumer.lookup.ask(consumer.lookup.ends, set(tps))
         destination.clear()
         destination.update({tp: end - 1 for tp, end in ends.items()})
         for tp, end in ends.items():
@@ -66,7 +66,7 @@ class TurnRecovery(Recovery):  # type: ignore[misc]
 
     async def _seek_offsets(self, consumer: Any, tps: set[TP], offsets: Counter[TP], title: str) -> None:
         await consumer.hold_changelogs(False)
-        starts = await consumer.lookup.run(consumer.lookup.starts, set(tps))
+        starts = await consumer.lookup.ask(consumer.lookup.starts, set(tps))
         if tps:
             await consumer.seek_wait({tp: max(offsets[tp] + 1, starts[tp]) for tp in tps})
         if title == "active":

@@ -341,7 +341,7 @@ class Runner:
 
     async def _settled(self, turn: Turn, lanes: Lanes) -> None:
         began = time.monotonic()
-        refusal = await self._committer.run(self._committer.commit, turn)
+        refusal = await self._committer.make_visible(turn)
         if refusal is None and not self._committer.transactional and not await self._shell.commit_offsets(turn.offsets()):
             refusal = Refusal("offsets", "REBALANCE_IN_PROGRESS", "the group moved on while the turn was written", fenced=True)
         observer = self._shell.observer
