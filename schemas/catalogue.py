@@ -34,7 +34,7 @@ USER_ID_MIN: Final = BUILT_IN_ID_MAX + 1
 """Users' own types are numbered from here; this distribution's below."""
 
 _NO_ATTRIBUTES: Final[dict[str, Any]] = {name: Event.model_fields[name].default for name in ATTRIBUTES}
-_set = object.__setattr__  # events are frozen
+_new, _set = object.__new__, object.__setattr__  # events are frozen; a plain class has no __new__ of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +271,11 @@ class Catalogue:
         Raises:
             SchemaError: They cannot be read, see `decode`.
         """
+        return self._read(value, topic, partition, offset)[1]
+
+    def _read(
+        self, value: bytes | None, topic: str | None, partition: int | None, offset: int | None
+    ) -> tuple[Entry, dict[str, Any]]:
         try:
             entry = self._by_prefix[value[:PREFIX_BYTES]]  # type: ignore[index]
         except (KeyError, TypeError):
@@ -284,7 +289,7 @@ class Catalogue:
         else:
             found = source.tell()
             if found == len(value):  # type: ignore[arg-type]
-                return fields
+                return entry, fields
         return explain_body(value, entry.name, entry.schema_id, found, {"topic": topic, "partition": partition, "offset": offset})
 
     def decode(
@@ -313,9 +318,15 @@ class Catalogue:
             IncompatibleSchema: The newest schema cannot read it.
             InvalidEvent: Well-formed, and the class's validators refuse it.
         """
-        fields = self.read(value, topic=topic, partition=partition, offset=offset)
-        entry = self._by_prefix[cast(bytes, value)[:PREFIX_BYTES]]
+        entry, fields = self._read(value, topic, partition, offset)
         cls = entry.cls
+        if cls is not None and entry.plain and (expected is None or expected == entry.event_type):
+            event = _new(cls)
+            _set(event, "__dict__", {**_NO_ATTRIBUTES, **attributes, **fields} if attributes else {**_NO_ATTRIBUTES, **fields})
+            _set(event, "__pydantic_fields_set__", set(fields))
+            _set(event, "__pydantic_extra__", None)
+            _set(event, "__pydantic_private__", None)
+            return event
         place: dict[str, Any] = {"topic": topic, "partition": partition, "offset": offset, "schema_id": entry.schema_id}
         if expected is not None and expected != entry.event_type:
             raise MalformedRecord(
@@ -325,17 +336,10 @@ class Catalogue:
             )
         if cls is None:
             raise UnknownSchema(f"{entry.event_type} has no class here: register it, or use the release that has it", **place)
-        if not entry.plain:
-            try:
-                return cls.from_fields({**fields, **attributes} if attributes else fields)
-            except InvalidEvent as e:
-                raise InvalidEvent(e.reason, **place) from e
-        event = cls.__new__(cls)
-        _set(event, "__dict__", {**_NO_ATTRIBUTES, **attributes, **fields} if attributes else {**_NO_ATTRIBUTES, **fields})
-        _set(event, "__pydantic_fields_set__", set(fields))
-        _set(event, "__pydantic_extra__", None)
-        _set(event, "__pydantic_private__", None)
-        return event
+        try:
+            return cls.from_fields({**fields, **attributes} if attributes else fields)
+        except InvalidEvent as e:
+            raise InvalidEvent(e.reason, **place) from e
 
     # ---- inside
 

@@ -32,7 +32,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from schemas.errors import InvalidEvent, MalformedRecord
-from schemas.events import ATTRIBUTES, Event, check_attribute, is_traceparent, shown
+from schemas.events import ATTRIBUTES, ID_CHARS_MAX, TIME_MS_MAX, Event, check_attribute, is_traceparent, shown
 
 __all__ = [
     "CONTENT_TYPE",
@@ -53,8 +53,8 @@ CONTENT_TYPE: Final = "application/avro"
 STRUCTURED: Final = "application/cloudevents"
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_UTC: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - always UTC here; without a zone isoformat leaves room for the Z
 _MS: Final = timedelta(milliseconds=1)
-_SECOND_MS: Final = 1000
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z")
 
 _NAMES: Final = {
@@ -70,15 +70,15 @@ _NAMES: Final = {
 _FIELDS: Final = {name: field for field, name in _NAMES.items()} | {"type": "type", "specversion": "specversion"}
 _BY_HEADER: Final = {f"ce_{name}": field for name, field in _FIELDS.items()}
 _TEXT_HEADERS: Final = tuple((field, f"ce_{_NAMES[field]}") for field in ATTRIBUTES if field not in ("id", "source", "time_ms"))
+_FREE_TEXTS: Final = frozenset({"id", "subject", "correlation_id", "causation_id"})
+_SETTLED: Final = frozenset({"time_ms", "traceparent", "tracestate"})
 _VERSION_HEADER: Final = ("ce_specversion", SPEC_VERSION.encode())
 _CONTENT_HEADER: Final = ("content-type", CONTENT_TYPE.encode())
 
 
 def rfc3339(time_ms: int) -> str:
     """Return epoch milliseconds as RFC 3339 in UTC, with microseconds where it is not a whole second."""
-    seconds, ms = divmod(time_ms, _SECOND_MS)
-    text = datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
-    return f"{text}.{ms:03d}000Z" if ms else f"{text}Z"
+    return (_EPOCH_UTC + timedelta(milliseconds=time_ms)).isoformat() + "Z"
 
 
 def epoch_ms(text: str) -> int:
@@ -93,7 +93,8 @@ def epoch_ms(text: str) -> int:
         ms = (datetime.fromisoformat(text.upper()) - _EPOCH) // _MS
     except (ValueError, OverflowError) as e:
         raise InvalidEvent(f"time is {shown(text)}: RFC 3339 is allowed, as 2011-08-01T23:41:24Z") from e
-    check_attribute("time_ms", ms)
+    if not 0 <= ms <= TIME_MS_MAX:
+        check_attribute("time_ms", ms)
     return ms
 
 
@@ -134,7 +135,10 @@ def from_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> tuple[st
     for name, raw in headers or ():
         field = _BY_HEADER.get(name) or _BY_HEADER.get(name.lower())
         if field is not None:
-            found[field] = _utf8(name, raw)
+            try:
+                found[field] = raw.decode()  # type: ignore[union-attr] # a header without a value is told apart below
+            except (AttributeError, UnicodeDecodeError):
+                found[field] = _utf8(name, raw)
         elif name in ("traceparent", "tracestate") and raw is not None:
             plain[name] = raw.decode("ascii", "replace")
     if plain and "traceparent" not in found:
@@ -197,13 +201,13 @@ def _checked(found: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     event_type = found.pop("type", "")
     if "time_ms" in found:
         found["time_ms"] = epoch_ms(found["time_ms"])
-    if not is_traceparent(found.get("traceparent", "")):
+    if "traceparent" not in found or not is_traceparent(found["traceparent"]):
         found.pop("traceparent", None)
         found.pop("tracestate", None)
     for name, value in found.items():
-        if name == "tracestate":
-            continue
-        check_attribute(name, value)
+        plain = name in _FREE_TEXTS and len(value) <= ID_CHARS_MAX and value.isascii() and value.isprintable()
+        if not plain and name not in _SETTLED:
+            check_attribute(name, value)
     if "tracestate" in found:
         try:
             check_attribute("tracestate", found["tracestate"])

@@ -68,6 +68,7 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}\Z")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _KEY_TYPES: Final = (str, int, bytes)
+_new, _set = object.__new__, object.__setattr__  # events are frozen
 
 
 def is_traceparent(text: str) -> bool:
@@ -264,7 +265,16 @@ class Event(BaseModel):
             return self
         for name, value in update.items():
             check_attribute(name, value)
-        return self.model_copy(update=update)
+        if self.__pydantic_private__ is not None:
+            return self.model_copy(update=update)
+        # What model_copy does, in a quarter of its time: every event that is sent comes through here.
+        cls = type(self)
+        event = _new(cls)
+        _set(event, "__dict__", {**mine, **update})
+        _set(event, "__pydantic_fields_set__", self.__pydantic_fields_set__ | update.keys())
+        _set(event, "__pydantic_extra__", None)
+        _set(event, "__pydantic_private__", None)
+        return event
 
     def caused_by(self, other: Event) -> Self:
         """Return the event as an effect of `other`: its causation, its conversation and its trace, where they are not set yet."""

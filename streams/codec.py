@@ -250,7 +250,7 @@ class Codec:
 
     def _attributes(self, record: Record) -> dict[str, Any]:
         try:
-            if is_structured(record.headers):
+            if (record.value or b"")[:1] != b"\x00" and is_structured(record.headers):
                 return read_structured(record.value).attributes
             return from_headers(record.headers)[1]
         except SchemaError as e:
