@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final, cast
 
@@ -23,6 +22,7 @@ from fastavro import schemaless_reader
 from schemas.avro import PREFIX_BYTES, SCHEMA_ID_MAX, Schema, is_plain, parsed, prefix_of, schema_of, write_body
 from schemas.committed import BUILT_IN_ID_MAX, Committed, load, main
 from schemas.compatibility import is_backward
+from schemas.entries import Entry, Kind
 from schemas.errors import IncompatibleSchema, InvalidEvent, MalformedRecord, SchemaError, UnknownSchema
 from schemas.events import ATTRIBUTES, Event, shown
 from schemas.explain import explain_body, explain_prefix, unwritable
@@ -37,50 +37,12 @@ _NO_ATTRIBUTES: Final[dict[str, Any]] = {name: Event.model_fields[name].default 
 _new, _set = object.__new__, object.__setattr__  # events are frozen; a plain class has no __new__ of its own
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What a schema id stands for.
-
-    Attributes:
-        schema_id: The id on the wire.
-        event_type: The event type.
-        version: Its version; 0 where a registry knows it and this release does not.
-        writer: The schema it is written with, ready for fastavro.
-        reader: The newest schema, where that is another one.
-        cls: The event class; None where this release has none.
-        plain: Whether what Avro has read needs no second check.
-    """
-
-    schema_id: int
-    event_type: str
-    version: int
-    writer: Schema
-    reader: Schema | None
-    cls: type[Event] | None
-    plain: bool
-
-    @property
-    def name(self) -> str:
-        """Type and version, for messages."""
-        return f"{self.event_type} v{self.version}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """One registered class with its newest schema."""
-
-    cls: type[Event]
-    schema: Schema
-    ready: Schema
-    plain: bool
-
-
 class Catalogue:
     """Event types, their versions and their schema ids. Register everything first, then share it: reading takes no lock."""
 
     def __init__(self) -> None:
         """Make an empty one."""
-        self._kinds: dict[str, _Kind] = {}
+        self._kinds: dict[str, Kind] = {}
         self._by_prefix: dict[bytes, Entry] = {}
         self._writers: dict[type[Event], tuple[bytes, Schema, bool]] = {}
 
@@ -141,7 +103,7 @@ class Catalogue:
                 f"{cls.event_type} is {known.cls.__module__}.{known.cls.__qualname__}'s type: give {cls.__name__} another"
             )
         schema = schema if schema is not None else schema_of(cls)
-        self._kinds[cls.event_type] = _Kind(cls, schema, parsed(schema), is_plain(cls))
+        self._kinds[cls.event_type] = Kind(cls, schema, parsed(schema), is_plain(cls))
 
     def bind(self, cls: type[Event], schema_id: int) -> None:
         """Give a class the id that it is written with; without a Schema Registry a class has one."""
@@ -343,7 +305,7 @@ class Catalogue:
 
     # ---- inside
 
-    def _kind(self, cls: type[Event]) -> _Kind:
+    def _kind(self, cls: type[Event]) -> Kind:
         kind = self._kinds.get(getattr(cls, "event_type", ""))
         if kind is None or kind.cls is not cls:
             raise UnknownSchema(f"class {cls.__module__}.{cls.__qualname__} is not in the catalogue: register it")
