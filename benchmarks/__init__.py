@@ -1,1 +1,1 @@
-"""Benchmarks: each a command (`antiphon bench NAME`) that runs ours and its peers interleaved in one run (docs/performance.md)."""
+"""Benchmarks: each a command (`antiphon bench NAME`) that runs ours and its peers interleaved (docs/performance.md)."""

@@ -3,7 +3,8 @@
     from streams import App, Batch        # write a processor          docs/processors.md
     from streams import connect           # publish, subscribe, ask    docs/client.md
 
-Names are imported when they are first used: Faust alone takes half a second, which a command that only talks to the broker need not pay.
+Names are imported when they are first used: Faust alone takes half a second, which a command that only talks to the broker
+need not pay.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["App", "Batch", "Mesh", "Options", "Table", "View", "connect"]
 
-_HOMES = {name: "streams.turns" for name in ("App", "Batch", "Options", "Table", "View")} | {name: "streams.client" for name in ("Mesh", "connect")}
+_HOMES = dict.fromkeys(("App", "Batch", "Options", "Table", "View"), "streams.turns") | dict.fromkeys(
+    ("Mesh", "connect"), "streams.client"
+)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 whatever the name stands for

@@ -38,7 +38,7 @@ SHUTDOWN_S: Final = 1.0  # for a scrape in flight when the worker stops; the tur
 _log = logging.getLogger(__name__)
 
 
-class WorkerPages(Service):
+class WorkerPages(Service):  # type: ignore[misc]  # mode has no types here
     """Serves the pages while its app runs."""
 
     def __init__(self, *, settings: Settings, status: Callable[[], Status], metrics: PrometheusObserver) -> None:

@@ -31,8 +31,8 @@ Register = Callable[[Any], None]
 EXIT_FAILED: Final = 1
 
 SWITCH_INTERVAL_S: Final = 0.001
-"""How long a thread may hold the interpreter while others wait. At Python's 5 ms every call of the commit thread waits that long behind
-the event loop, several times a kafka transaction (docs/performance.md)."""
+"""How long a thread may hold the interpreter while others wait. At Python's 5 ms every call of the commit thread waits that
+long behind the event loop, several times a kafka transaction (docs/performance.md)."""
 
 _log = logging.getLogger(__name__)
 

@@ -29,7 +29,8 @@ def _no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
     """A broker for the whole session, on a free port; tests that break a broker start their own."""
-    with EmbeddedBroker(data_dir=tmp_path_factory.mktemp("kafka"), heap_mb=512) as broker:
+    quick = {"group.min.session.timeout.ms": "1000"}  # takeover after a kill waits for the session: fault tests use two seconds
+    with EmbeddedBroker(data_dir=tmp_path_factory.mktemp("kafka"), heap_mb=512, properties=quick) as broker:
         yield broker
 
 

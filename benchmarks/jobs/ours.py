@@ -20,7 +20,8 @@ class _Count(Observer):
     def __init__(self, clock: Clock, wanted: int) -> None:
         self._clock, self._wanted, self._done, self._turns, self._commit_s = clock, wanted, 0, 0, 0.0
 
-    def turn_committed(self, *, batches: int, records: int, outputs: int, run_s: float, commit_s: float, turn: int = 0) -> None:
+    def turn_committed(self, *, records: int, commit_s: float, **_: Any) -> None:
+        """Count what is committed."""
         self._done += records
         self._turns += 1
         self._commit_s += commit_s

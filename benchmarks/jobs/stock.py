@@ -15,7 +15,7 @@ from faust.serializers import codecs
 from benchmarks.jobs.work import OUT_EVERY, PARTITIONS, SCHEMA, Bytes, Clock, reader
 
 
-class _Avro(codecs.Codec):  # type: ignore[misc]
+class _Avro(codecs.Codec):
     def _loads(self, s: bytes) -> Any:
         return reader(Bytes(s), SCHEMA)
 

@@ -39,7 +39,8 @@ PARTITIONS: Final = 4
 DISTINCT: Final = 20_000
 """Records made once and sent again and again: making them is not what is measured."""
 
-reader, Bytes = schemaless_reader, io.BytesIO
+reader: Any = schemaless_reader
+Bytes: Any = io.BytesIO
 
 
 def records(seed: int = 7) -> list[tuple[bytes, bytes]]:

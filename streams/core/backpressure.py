@@ -1,7 +1,7 @@
 """When a partition stops being fetched, and when it is fetched again.
 
-A gate closes when the records waiting reach `high` and opens when they have fallen to `low`; between the two it stays as it was, so a
-partition near its limit does not flap.
+A gate closes when the records waiting reach `high` and opens when they have fallen to `low`; between the two it stays as it
+was, so a partition near its limit does not flap.
 
     waiting   0 ───── low ───────────── high ──▶
     closed    opens ◀──┘   as it was    └──▶ closes

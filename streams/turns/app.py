@@ -44,7 +44,7 @@ FETCH_BYTES: Final = 4 << 20
 """What one fetch of a partition may bring: about four batches of the bench's records."""
 
 
-class App(faust.App):  # type: ignore[misc]
+class App(faust.App):
     """A Faust app whose batch topics are processed exactly once.
 
     Args:
@@ -55,7 +55,15 @@ class App(faust.App):  # type: ignore[misc]
         kwargs: Faust's own settings; they win over what the options imply.
     """
 
-    def __init__(self, id: str, *, options: Options, codec: Codec | None = None, observer: Observer | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        id: str,  # noqa: A002 as Faust calls it
+        *,
+        options: Options,
+        codec: Codec | None = None,
+        observer: Observer | None = None,
+        **kwargs: Any,
+    ) -> None:
         self.options = options if options.dead_letter_topic else _with_dead_letters(options, id)
         self.codec = codec or Codec()
         self.observer = observer or Observer()
@@ -87,7 +95,15 @@ class App(faust.App):  # type: ignore[misc]
         )
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, app_id: str | None = None, instance: str | None = None, bootstrap_servers: str = "", **kwargs: Any) -> App:
+    def from_settings(
+        cls,
+        settings: Settings,
+        *,
+        app_id: str | None = None,
+        instance: str | None = None,
+        bootstrap_servers: str = "",
+        **kwargs: Any,
+    ) -> App:
         """Make an app as the settings say.
 
         Args:
@@ -119,6 +135,11 @@ class App(faust.App):  # type: ignore[misc]
             self.batch_topics = (*self.batch_topics, name)
         return BatchTopic(self, topics=[name], key_type=None, value_type=None, allow_empty=True, acks=False, **kwargs)
 
+    def Table(self, name: str, **kwargs: Any) -> Table:  # noqa: N802 as Faust calls it
+        """Declare a table (see `streams.turns.tables`); it has as many partitions as the topics that are processed with it."""
+        table: Table = super().Table(name, **kwargs)
+        return table
+
     def agent(self, channel: Any = None, *, name: str | None = None, **kwargs: Any) -> Callable[[Callable[..., Any]], Any]:
         """Declare a processor: Faust's agent, which on a batch topic survives what it raises.
 
@@ -128,7 +149,9 @@ class App(faust.App):  # type: ignore[misc]
             declared: Callable[[Callable[..., Any]], Any] = super().agent(channel, name=name, **kwargs)
             return declared
         if kwargs.get("isolated_partitions"):
-            raise ProcessorError(f"topic {channel}: isolated_partitions is what lanes already do; use concurrency=n for partitions at the same time")
+            raise ProcessorError(
+                f"topic {channel}: isolated_partitions is what lanes do already; concurrency=n processes n at the same time"
+            )
 
         def decorate(fun: Callable[..., Any]) -> Any:
             own = name or f"{fun.__module__}.{fun.__qualname__}"
@@ -196,7 +219,7 @@ class App(faust.App):  # type: ignore[misc]
 
     def change(self, *, batch_records_max: int | None = None, stall_after_s: float | None = None) -> None:
         """Change what may change while the worker runs; batches already cut stay as they are."""
-        new = {"batch_records_max": batch_records_max, "stall_after_s": stall_after_s}
+        new: dict[str, Any] = {"batch_records_max": batch_records_max, "stall_after_s": stall_after_s}
         self.options = replace(self.options, **{name: value for name, value in new.items() if value is not None})
         if self._consumer is not None:
             self._consumer.batch_records_max = self.options.batch_records_max

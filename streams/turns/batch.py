@@ -9,8 +9,8 @@
                 batch.send("totals", key=record.key, value=b"...")
             batch.wake_at(batch.now_ms + 5_000)     # come back then, even when nothing arrives
 
-Nothing a batch does is visible before its kafka transaction commits, and all of it vanishes when the processor raises. What a view hands
-out is a copy where it can be changed in place, so dropping a batch really drops it.
+Nothing a batch does is visible before its kafka transaction commits, and all of it vanishes when the processor raises. What a
+view hands out is a copy where it can be changed in place, so dropping a batch really drops it.
 
 A view looks through layers, newest first:
 
@@ -53,13 +53,33 @@ Output = tuple[str, bytes | None, bytes | None, int, Headers | None]
 class Record(Protocol):
     """A record as read from the log (aiokafka's ConsumerRecord has this shape)."""
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    @property
+    def topic(self) -> str:
+        """Topic it lies in."""
+
+    @property
+    def partition(self) -> int:
+        """Partition it lies in."""
+
+    @property
+    def offset(self) -> int:
+        """Its offset there."""
+
+    @property
+    def timestamp(self) -> int:
+        """Its timestamp, epoch ms."""
+
+    @property
+    def key(self) -> bytes | None:
+        """Its key."""
+
+    @property
+    def value(self) -> bytes | None:
+        """Its value."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Its headers, in order."""
 
 
 class Partitioned(Protocol):
@@ -100,7 +120,9 @@ class View:
 
     __slots__ = ("_below", "_copies", "_default", "_immutable", "_owner", "_partition", "_parts", "_writes")
 
-    def __init__(self, table: TableLike, partition: int, writes: dict[Any, Any], below: tuple[dict[Any, Any], ...], owner: Batch) -> None:
+    def __init__(
+        self, table: TableLike, partition: int, writes: dict[Any, Any], below: tuple[dict[Any, Any], ...], owner: Batch
+    ) -> None:
         self._writes, self._below, self._parts, self._partition = writes, below, table.parts, partition
         self._default, self._immutable, self._owner = table.default, table.immutable_values, owner
         self._copies: dict[Any, Any] = {}
@@ -154,7 +176,10 @@ class View:
         return value
 
     def items(self) -> list[tuple[Any, Any]]:
-        """Return this partition's keys and values as they are now. It reads the whole partition: keep an index for what is asked often."""
+        """Return this partition's keys and values as they are now.
+
+        It reads the whole partition: keep an index for what is asked often.
+        """
         merged: dict[Any, Any] = dict(self._parts.items(self._partition))
         for layer in reversed(self._below):
             merged.update(layer)
@@ -195,7 +220,6 @@ class Batch:
         "_codec",
         "_effects",
         "_published",
-        "_published_for",
         "_views",
         "attempts",
         "due_ms",
@@ -225,8 +249,7 @@ class Batch:
         self._below, self._codec = below, codec
         self._effects = Effects(tp, next_offset=next_offset, records=len(records))
         self._views: dict[TableLike, View] = {}
-        self._published = 0
-        self._published_for: int | None = None
+        self._published: dict[int | None, int] = {}
         self.due_ms: int | None = None
         self.ended = False
         self.error: BaseException | None = None
@@ -265,13 +288,23 @@ class Batch:
             view = self._views[table] = View(table, self.partition, writes, self._below(table), self)
         return view
 
-    def send(self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers | None = None, partition: int = -1) -> None:
-        """Write a record when, and only when, the turn commits. `partition` -1 lets the key choose (murmur2, as Java clients do)."""
+    def send(
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers | None = None, partition: int = -1
+    ) -> None:
+        """Write a record when, and only when, the turn commits. `partition` -1: the key chooses (murmur2, as in Java)."""
         if self.ended:
             raise ProcessorError(f"a record for {topic!r} was sent after its batch ended: send inside the loop over the stream")
         self._effects.outputs.append((topic, key, value, partition, headers))
 
-    def publish(self, event: Event, *, cause: Record | None = None, topic: str | None = None, key: bytes | None = None, partition: int = -1) -> Event:
+    def publish(
+        self,
+        event: Event,
+        *,
+        cause: Record | None = None,
+        topic: str | None = None,
+        key: bytes | None = None,
+        partition: int = -1,
+    ) -> Event:
         """Write a typed event when the turn commits, with the CloudEvents attributes filled in, and return it as published.
 
         Args:
@@ -282,16 +315,14 @@ class Batch:
             partition: The partition, else the key's.
 
         Returns:
-            The stamped event. Its id is made of the cause's log position and the number of what it has caused so far, so it is the same
-            however the log is cut into batches, and a replay can be compared with what happened. Publish what one record causes together.
+            The stamped event. Its id is made of the cause's log position and the number of what it has caused so far, so it is
+            the same however the log is cut into batches, and a replay can be compared with what happened.
         """
         at_offset = None if cause is None else cause.offset
-        if at_offset != self._published_for:
-            self._published, self._published_for = 0, at_offset
-        self._published += 1
+        number = self._published[at_offset] = self._published.get(at_offset, 0) + 1
         place = f"{self.topic}/{self.partition}"
         place += f"/{at_offset}" if at_offset is not None else f"/t{self.now_ms}"
-        stamped = self._codec.stamp(event, id=f"{place}/{self._published}", source=f"/antiphon/{place}", time_ms=self.now_ms, cause=cause)
+        stamped = self._codec.stamp(event, id=f"{place}/{number}", source=f"/antiphon/{place}", time_ms=self.now_ms, cause=cause)
         at, own_key, value, headers = self._codec.encode(stamped, topic=topic)
         self.send(at, key=own_key if key is None else key, value=value, headers=headers, partition=partition)
         return stamped
@@ -336,12 +367,23 @@ class Batch:
             ProcessorError: An output or a table value cannot be written, with its place.
         """
         effects = self._effects
-        for topic, key, value, _, headers in effects.outputs:
-            if not isinstance(topic, str) or not isinstance(key, bytes | None) or not isinstance(value, bytes | None):
-                raise ProcessorError(f"output to {topic!r}: key and value must be bytes or None, not {type(key).__name__} and {type(value).__name__}")
-            size = len(key or b"") + len(value or b"") + _HEADER_OVERHEAD_BYTES + sum(len(k) + len(v) for k, v in headers or ())
+        given: list[Any] = list(effects.outputs)  # whatever the processor's hints said
+        for topic, key, value, _, headers in given:
+            if not isinstance(key, bytes | None) or not isinstance(value, bytes | None):
+                raise ProcessorError(
+                    f"output to {topic!r}: key and value are bytes or None, not {type(key).__name__} and {type(value).__name__}"
+                )
+            size = len(key or b"") + len(value or b"") + _HEADER_OVERHEAD_BYTES
+            for name, content in headers or ():
+                if not isinstance(name, str) or not isinstance(content, bytes | None):
+                    raise ProcessorError(
+                        f"output to {topic!r}: headers are pairs of str and bytes or None, not {name!r}: {content!r}"
+                    )
+                size += len(name) + len(content or b"")
             if size > record_bytes_max:
-                raise ProcessorError(f"output to {topic!r} has {size} bytes, more than the {record_bytes_max} a record may have: split it or raise message.max.bytes")
+                raise ProcessorError(
+                    f"output to {topic!r} has {size} bytes; at most {record_bytes_max}: split it or raise message.max.bytes"
+                )
         for table, writes in effects.writes.items():
             if writes:
                 effects.encoded[table] = table.encode(writes)
@@ -351,7 +393,9 @@ class Batch:
                             writes[key] = isolated(value)
                 for raw_key, raw_value in effects.encoded[table].items():
                     if len(raw_key) + len(raw_value or b"") + _HEADER_OVERHEAD_BYTES > record_bytes_max:
-                        raise ProcessorError(f"table {table.name!r}: the value of key {raw_key[:100]!r} is larger than the {record_bytes_max} bytes a record may have")
+                        raise ProcessorError(
+                            f"table {table.name!r}: key {raw_key[:100]!r}: the value has more than {record_bytes_max} bytes"
+                        )
         return effects
 
 

@@ -1,11 +1,13 @@
 """One kafka transaction a turn, in a thread of its own.
 
-The transactional producer's calls block, so all of them run in one worker thread. The kafka transaction is open only while it commits;
-dropping a turn before that costs the broker nothing. After any refusal the producer is made anew: `init_transactions` with the same id
-aborts or completes whatever its predecessor left, and a reused producer fails its next turn with OUT_OF_ORDER_SEQUENCE_NUMBER.
+The transactional producer's calls block, so all of them run in one worker thread. The kafka transaction is open only while it
+commits; dropping a turn before that costs the broker nothing. After any refusal the producer is made anew: `init_transactions`
+with the
+same id aborts or completes whatever its predecessor left, and a reused producer fails its next turn with
+OUT_OF_ORDER_SEQUENCE_NUMBER.
 
-`at_least_once` uses an idempotent producer without kafka transactions; offsets are then committed by the group's own member after every
-record is acknowledged.
+`at_least_once` uses an idempotent producer without kafka transactions; offsets are then committed by the group's own member
+after every record is acknowledged.
 """
 
 from __future__ import annotations
@@ -84,7 +86,11 @@ class Turn:
                 for table, encoded in effects.encoded.items():
                     place = (table, effects.tp.partition)
                     writes, records = self._tables.get(place, ({}, {}))
-                    self._tables[place] = ({**writes, **effects.writes[table]}, {**records, **encoded}) if writes else (effects.writes[table], encoded)
+                    self._tables[place] = (
+                        ({**writes, **effects.writes[table]}, {**records, **encoded})
+                        if writes
+                        else (effects.writes[table], encoded)
+                    )
         return self._tables
 
 
@@ -166,11 +172,16 @@ class Committer:
         return await self._thread.run(fun, *args)
 
     async def make_visible(self, turn: Turn) -> Refusal | None:
-        """Commit a turn in the commit thread; see `commit`. A call that librdkafka does not come back from is left behind with its thread."""
+        """Commit a turn in the commit thread; see `commit`.
+
+        A call that librdkafka does not come back from is left behind with its thread.
+        """
         future = self._thread.run(self.commit, turn)
         while not (await asyncio.wait({future}, timeout=1.0))[0]:
             if self._step == "offsets" and time.monotonic() - self._step_at > OFFSETS_STUCK_S:
-                log.warning("send_offsets_to_transaction has not come back for %.0f s: going on with a new producer", OFFSETS_STUCK_S)
+                log.warning(
+                    "send_offsets_to_transaction has not come back for %.0f s: going on with a new producer", OFFSETS_STUCK_S
+                )
                 self._thread.close()
                 self._thread, self._producer = CallThread("turn-commit"), None
                 return Refusal("offsets", "_TIMED_OUT", "librdkafka did not come back")
@@ -244,11 +255,25 @@ class Committer:
             topic, last = table.changelog_topic_name, len(records)  # type: ignore[attr-defined]
             for key, value in records.items():
                 last -= 1
-                self._put(producer, topic, value, key, partition, report if last else partial(self._landed, turn, TP(topic, partition)), None)
+                self._put(
+                    producer,
+                    topic,
+                    value,
+                    key,
+                    partition,
+                    report if last else partial(self._landed, turn, TP(topic, partition)),
+                    None,
+                )
 
     @staticmethod
     def _put(
-        producer: Producer, topic: str, value: bytes | None, key: bytes | None, partition: int, report: Callable[..., None] | None, headers: Any
+        producer: Producer,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        report: Callable[..., None] | None,
+        headers: Any,
     ) -> None:
         while True:
             try:
@@ -256,9 +281,10 @@ class Committer:
                     producer.produce(topic, value, key, partition, on_delivery=report, headers=headers)
                 else:
                     producer.produce(topic, value, key, partition, on_delivery=report)
-                return
             except BufferError:
                 producer.poll(FULL_QUEUE_POLL_S)
+            else:
+                return
 
     def _landed(self, turn: Turn, tp: TP, error: KafkaError | None, message: Any) -> None:
         if error is None:
@@ -275,10 +301,11 @@ class Committer:
         while True:
             try:
                 producer.commit_transaction(COMMIT_TIMEOUT_S)
-                return
             except KafkaException as error:
                 if not error.args[0].retriable() or time.monotonic() > deadline or self._closing.is_set():
                     raise
+            else:
+                return
 
     def _flush(self, producer: Producer) -> None:
         left = producer.flush(COMMIT_TIMEOUT_S)
@@ -286,7 +313,9 @@ class Committer:
         if failed:
             raise KafkaException(failed[0])
         if left:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{left} records were not acknowledged within {COMMIT_TIMEOUT_S:.0f} s"))
+            raise KafkaException(
+                KafkaError(KafkaError._TIMED_OUT, f"{left} records were not acknowledged within {COMMIT_TIMEOUT_S:.0f} s")
+            )
 
     def _refused(self, producer: Producer | None, error: KafkaError) -> Refusal:
         step = self._step

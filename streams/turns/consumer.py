@@ -5,12 +5,14 @@
                    └▶ any other topic ─▶ Faust's own path, record by record
 
 A *gate* is open from the moment a generation's offsets and tables are known until its partitions are revoked. Offsets come from
-librdkafka (aiokafka's OffsetFetch cannot ask for stable ones), and the group metadata that fences commits is taken when the gate opens.
+librdkafka (aiokafka's OffsetFetch cannot ask for stable ones), and the group metadata that fences commits is taken when the
+gate opens.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
@@ -46,7 +48,7 @@ TAKEN_OVER_MAX: Final = 3
 TAKEN_OVER_WITHIN_S: Final = 60.0
 
 
-class TurnConsumer(driver.Consumer):  # type: ignore[misc]
+class TurnConsumer(driver.Consumer):
     """The consumer of an app whose processors work in turns."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -56,7 +58,9 @@ class TurnConsumer(driver.Consumer):  # type: ignore[misc]
         self.dead_letter_topic = options.dead_letter_topic
         self.batch_records_max, self.record_bytes_max = options.batch_records_max, options.record_bytes_max
         transactional_id = f"{self.app_id}-{options.instance}" if options.guarantee == "exactly_once" else None
-        self.committer = Committer(options.client, transactional_id=transactional_id, transaction_timeout_ms=options.transaction_timeout_ms)
+        self.committer = Committer(
+            options.client, transactional_id=transactional_id, transaction_timeout_ms=options.transaction_timeout_ms
+        )
         self.lookup = Lookup(options.client, self.app_id)
         self.runner = Runner(self, self.committer)
         self.watch = Watch(self.app, self.runner)
@@ -129,7 +133,19 @@ class TurnConsumer(driver.Consumer):  # type: ignore[misc]
         offset = records[-1].offset if records else -1
         await self.callback(
             ConsumerMessage(
-                tp.topic, tp.partition, offset, batch.now_ms / 1000, 0, None, None, batch, None, 0, 0, tp, generation_id=self.app.consumer_generation_id
+                tp.topic,
+                tp.partition,
+                offset,
+                batch.now_ms / 1000,
+                0,
+                None,
+                None,
+                batch,
+                None,
+                0,
+                0,
+                tp,
+                generation_id=self.app.consumer_generation_id,
             )
         )
         return batch.waiting
@@ -150,7 +166,12 @@ class TurnConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def refused(self, refusal: Refusal) -> None:
         """Forget what built on a refused turn; read tables and offsets again, after rejoining the group where it has moved on."""
-        self.log.warning("turn refused at %s: %s (%s); nothing of it counts, reading offsets and tables again", refusal.step, refusal.code, refusal.reason)
+        self.log.warning(
+            "turn refused at %s: %s (%s); nothing of it counts, reading offsets and tables again",
+            refusal.step,
+            refusal.code,
+            refusal.reason,
+        )
         app = self.app
         if refusal.taken_over and self._shared_instance():
             await self.broken(app.shared_instance_error())
@@ -180,7 +201,10 @@ class TurnConsumer(driver.Consumer):  # type: ignore[misc]
             return
         coordinator = self._thread._consumer._coordinator
         member = group_metadata(
-            group_id=self.app_id, generation=generation, member_id=coordinator.member_id, group_instance_id=app.conf.consumer_group_instance_id
+            group_id=self.app_id,
+            generation=generation,
+            member_id=coordinator.member_id,
+            group_instance_id=app.conf.consumer_group_instance_id,
         )
         await self.committer.run(self.committer.ready)
         tps = {tp for tp in self.assignment() if self._batched(tp)}
@@ -194,7 +218,11 @@ class TurnConsumer(driver.Consumer):  # type: ignore[misc]
             return
         self._reseek = set(positions)
         self.observer.rebalanced(generation=generation, partitions=len(positions))
-        self.log.info("generation %s: turns start on %s", generation, ", ".join(f"{tp.topic}/{tp.partition}@{o}" for tp, o in sorted(positions.items())) or "no partition")
+        self.log.info(
+            "generation %s: turns start on %s",
+            generation,
+            ", ".join(f"{tp.topic}/{tp.partition}@{o}" for tp, o in sorted(positions.items())) or "no partition",
+        )
         self.runner.open(member, positions)
 
     async def _positions(self, tps: set[TP], generation: int) -> dict[TP, int] | None:
@@ -218,10 +246,22 @@ class TurnConsumer(driver.Consumer):  # type: ignore[misc]
 
     def _start(self, tp: TP, committed: int, start: int, end: int) -> int:
         if committed > end:
-            self.log.error("%s/%s: the group is at offset %s but the log ends at %s: the topic was made anew; starting at its beginning", tp.topic, tp.partition, committed, end)
+            self.log.error(
+                "%s/%s: the group is at offset %s but the log ends at %s: the topic was made anew; starting at its beginning",
+                tp.topic,
+                tp.partition,
+                committed,
+                end,
+            )
             return start
         if 0 <= committed < start:
-            self.log.error("%s/%s: records %s to %s were deleted by retention before they were processed", tp.topic, tp.partition, committed, start - 1)
+            self.log.error(
+                "%s/%s: records %s to %s were deleted by retention before they were processed",
+                tp.topic,
+                tp.partition,
+                committed,
+                start - 1,
+            )
         return max(committed, start)
 
     async def close_gate(self, grace_s: float) -> None:
@@ -261,10 +301,8 @@ class TurnConsumer(driver.Consumer):  # type: ignore[misc]
             timeout = POLL_RECOVERING_S
         if not active:
             self._kick.clear()
-            try:
+            with contextlib.suppress(TimeoutError):  # nothing changed: look again
                 await asyncio.wait_for(self._kick.wait(), POLL_PAUSED_S)
-            except TimeoutError:
-                pass  # nothing changed: look again
             return {}
         return await self._getmany(active_partitions=active, timeout=timeout) or {}
 
@@ -314,7 +352,7 @@ class TurnConsumer(driver.Consumer):  # type: ignore[misc]
                 self._read_offset[tp] = record.offset
 
     def _tidy(self) -> None:
-        """Between two polls, positions are exact: what lies between the last record and the position is not for anyone to process."""
+        """Between two polls, positions are exact: nothing before them is left for anyone to process."""
         lanes, now = self.runner.lanes, time.monotonic()
         if lanes is None or now - self._tidied_at < TIDY_EVERY_S:
             return

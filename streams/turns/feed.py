@@ -1,8 +1,8 @@
 """What a processor iterates: Faust's stream, one batch at a time, surviving what the processor raises.
 
-Stock Faust acknowledges a record when its agent raises (the record is lost) and lets a restarted agent go on with the next one. Here the
-exception ends the batch with an error, the runtime decides what becomes of the records, and the processor's function starts afresh on
-the same stream.
+Stock Faust acknowledges a record when its agent raises (it is lost) and lets a restarted agent go on with the next.
+Here the exception ends the batch with an error, the runtime decides what becomes of the records, and the processor's function
+starts afresh on the same stream.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Feed:
     def __getattr__(self, name: str) -> Any:
         if hasattr(self._stream, name):
             raise ProcessorError(
-                f"processor {self._name}: stream.{name} works on single events; a batch topic's stream is iterated: `async for batch in stream`"
+                f"processor {self._name}: stream.{name} works on single events; here `async for batch in stream`"
             )
         raise AttributeError(name)
 
@@ -71,47 +71,48 @@ class Feed:
 
 def fed(fun: Callable[..., Any], name: str, observer: Callable[[], Observer]) -> Callable[..., Any]:
     """Wrap a processor's function so that it iterates a `Feed` and lives on after an exception inside a batch."""
-
-    def left_early(feed: Feed) -> bool:
-        if feed.batch is None:
-            return False
-        feed.finish(ProcessorError(f"processor {name} returned in the middle of a batch: its loop over the stream must go on"))
-        return True
-
-    if inspect.isasyncgenfunction(fun):
-
-        @functools.wraps(fun)
-        async def generate(stream: StreamT) -> AsyncIterator[Any]:
-            feed = Feed(stream, name, observer())
-            while True:
-                try:
-                    async for value in fun(feed):
-                        yield value
-                except Exception as error:
-                    if feed.batch is None:
-                        raise
-                    feed.finish(error)
-                else:
-                    if not left_early(feed):
-                        return
-
-        wrapped: Callable[..., Any] = generate
-    else:
-
-        @functools.wraps(fun)
-        async def consume(stream: StreamT) -> None:
-            feed = Feed(stream, name, observer())
-            while True:
-                try:
-                    await fun(feed)
-                except Exception as error:
-                    if feed.batch is None:
-                        raise
-                    feed.finish(error)
-                else:
-                    if not left_early(feed):
-                        return
-
-        wrapped = consume
+    wrapped = _generating(fun, name, observer) if inspect.isasyncgenfunction(fun) else _consuming(fun, name, observer)
     del wrapped.__dict__["__wrapped__"]  # Faust looks through it to find out what kind of function it has
     return wrapped
+
+
+def _ended(feed: Feed, name: str, error: Exception | None) -> bool:
+    """Take the end of a processor's function; return whether it is to be called again."""
+    if feed.batch is None:
+        if error is not None:
+            raise error
+        return False
+    early = ProcessorError(f"processor {name} returned in the middle of a batch: its loop over the stream must go on")
+    feed.finish(error or early)
+    return True
+
+
+def _generating(fun: Callable[..., Any], name: str, observer: Callable[[], Observer]) -> Callable[..., Any]:
+    @functools.wraps(fun)
+    async def generate(stream: StreamT) -> AsyncIterator[Any]:
+        feed, again = Feed(stream, name, observer()), True
+        while again:
+            error: Exception | None = None
+            try:
+                async for value in fun(feed):
+                    yield value
+            except Exception as raised:  # noqa: BLE001 the batch's error, whatever it is
+                error = raised
+            again = _ended(feed, name, error)
+
+    return generate
+
+
+def _consuming(fun: Callable[..., Any], name: str, observer: Callable[[], Observer]) -> Callable[..., Any]:
+    @functools.wraps(fun)
+    async def consume(stream: StreamT) -> None:
+        feed, again = Feed(stream, name, observer()), True
+        while again:
+            error: Exception | None = None
+            try:
+                await fun(feed)
+            except Exception as raised:  # noqa: BLE001 the batch's error, whatever it is
+                error = raised
+            again = _ended(feed, name, error)
+
+    return consume

@@ -1,16 +1,17 @@
 """Group metadata as librdkafka's bytes: the fence between a zombie's kafka transaction and the group.
 
-KIP-447 lets a transactional producer commit source offsets *with* the consumer group's generation and member id, so the broker refuses a
-worker that the group has moved on from. confluent-kafka takes that metadata as opaque bytes, normally made by its own consumer. Here the
-member is Faust's aiokafka coordinator, so the bytes are made by hand.
+KIP-447 lets a transactional producer commit source offsets *with* the consumer group's generation and member id, so the broker
+refuses a worker that the group has moved on from. confluent-kafka takes that metadata as opaque bytes, normally made by its
+own
+consumer. Here the member is Faust's aiokafka coordinator, so the bytes are made by hand.
 
 Layout (librdkafka `rd_kafka_consumer_group_metadata_write`, unchanged since 1.6):
 
     "CGMDv2:"  int32 generation (little-endian)  group id NUL  member id NUL  flag
     flag: 0x01 = no static member, or 0x00 followed by group instance id NUL
 
-It is librdkafka's own format, so `pyproject.toml` pins the version and `tests/streams/test_fence.py` compares these bytes with those that
-confluent-kafka's own consumer makes.
+It is librdkafka's own format, so `pyproject.toml` pins the version and `tests/streams/test_fence.py` compares these bytes with
+those that confluent-kafka's own consumer makes.
 """
 
 import struct

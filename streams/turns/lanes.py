@@ -2,8 +2,9 @@
 
     fetched ─▶ waiting chunks ─▶ one running batch ─▶ finished effects ─▶ kafka transaction ─▶ committed parts
 
-Batches of one lane run one after another, so a key's records keep their order whatever the processor's concurrency is. Lanes do not wait
-for each other: a slow record holds up its own partition, and the others' finished batches commit without it. Topics with the same
+Batches of one lane run one after another, so a key's records keep their order whatever the processor's concurrency is. Lanes
+do not wait for each other: a slow record holds up its own partition, and the others' finished batches commit without it.
+Topics with the same
 partition number share a lane because they share that partition of every table.
 """
 

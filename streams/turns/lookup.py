@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 COMMITTED_TIMEOUT_S: Final = 3.0
-"""How long one ask for committed offsets waits; while a kafka transaction holds them open it ends by timeout and is asked again."""
+"""How long one ask for committed offsets waits; an open kafka transaction makes it time out, and it is asked again."""
 OFFSETS_TIMEOUT_S: Final = 10.0
 CLOSE_S: Final = 5.0
 ASK_AGAIN_S: Final = 0.25
@@ -61,7 +61,9 @@ class Lookup:
         return await self._thread.run(fun, *args)
 
     async def ask(self, fun: Callable[[Iterable[TP]], dict[TP, int]], tps: Iterable[TP]) -> dict[TP, int]:
-        """Run one of the calls below until it is answered: brokers restart and leaders move; nothing here can go on without the answer.
+        """Run one of the calls below until it is answered.
+
+        Brokers restart and leaders move, and nothing here can go on without the answer.
 
         Raises:
             KafkaException: The answer is a refusal that asking again does not change.
@@ -75,7 +77,9 @@ class Lookup:
                 if not (kafka_error.retriable() or kafka_error.code() in PASSING_CODES):
                     raise
                 log.warning("asking for offsets again after %.0f s: %s", time.monotonic() - began, kafka_error.str())
-            self._admin = None  # a client keeps the leader epochs it has learnt, and asks with them for minutes after a broker restarted
+            self._admin = (
+                None  # a client keeps the leader epochs it has learnt, and asks with them for minutes after a broker restarted
+            )
             await asyncio.sleep(ASK_AGAIN_S)
 
     def committed(self, tps: Iterable[TP]) -> dict[TP, int]:
@@ -85,7 +89,9 @@ class Lookup:
             KafkaException: Among others, the offsets are part of a kafka transaction still open.
         """
         if self._consumer is None:
-            self._consumer = Consumer({**self._conf, "group.id": self._group, "isolation.level": "read_committed", "enable.auto.commit": False})
+            self._consumer = Consumer(
+                {**self._conf, "group.id": self._group, "isolation.level": "read_committed", "enable.auto.commit": False}
+            )
         answer = self._consumer.committed([TopicPartition(tp.topic, tp.partition) for tp in tps], timeout=COMMITTED_TIMEOUT_S)
         for found in answer:
             if found.error:
@@ -106,7 +112,9 @@ class Lookup:
             return {}
         if self._admin is None:
             self._admin = AdminClient(self._conf)
-        futures = self._admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=OFFSETS_TIMEOUT_S)
+        futures = self._admin.list_offsets(
+            asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=OFFSETS_TIMEOUT_S
+        )
         return {TP(at.topic, at.partition): future.result().offset for at, future in futures.items()}
 
     def close(self) -> None:

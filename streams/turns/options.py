@@ -18,7 +18,7 @@ __all__ = ["Options"]
 RECORD_BYTES_MAX: Final = 1_000_000
 """Kafka's default message.max.bytes, less its framing."""
 BATCH_RECORDS_MAX: Final = 4_000
-"""Measured: at 1,000 the kafka transactions cost a third of the throughput, beyond 4,000 nothing is gained (docs/performance.md)."""
+"""Measured: at 1,000 kafka transactions cost a third of the throughput, beyond 4,000 nothing is gained."""
 
 
 def unique_instance() -> str:
@@ -32,7 +32,8 @@ class Options:
 
     Attributes:
         client: librdkafka settings that reach the broker (servers, security).
-        instance: This worker's id, unique among live workers. A stable one lets a restarted worker resolve its own open kafka transaction
+        instance: This worker's id, unique among live workers. A stable one lets a restarted worker resolve its own open kafka
+        transaction
             at once, and find its RocksDB state again.
         guarantee: "exactly_once", or "at_least_once" without kafka transactions.
         batch_records_max: The most records of one batch.

@@ -1,7 +1,8 @@
 """What must hold before a worker starts, checked against the broker: each failure is one line that says what to do.
 
 Faust would create a misspelt topic, or crash somewhere inside with a trace. Here the worker says before it reads anything:
-no broker, refused credentials, no kafka transactions, a missing topic, partitions that do not match, a state directory that is full.
+no broker, refused credentials, no kafka transactions, a missing topic, partitions that do not match, a state directory that is
+full.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -45,10 +46,14 @@ def check_transactions(options: Options, app_id: str) -> None:
         Producer(conf).init_transactions(TRANSACTIONS_TIMEOUT_S)
     except KafkaException as error:
         kafka_error: KafkaError = error.args[0]
-        raise TransactionsUnsupported(str(options.client["bootstrap.servers"]), f"{kafka_error.name()}: {kafka_error.str()}") from error
+        raise TransactionsUnsupported(
+            str(options.client["bootstrap.servers"]), f"{kafka_error.name()}: {kafka_error.str()}"
+        ) from error
 
 
-def check_topics(topics: Topics, options: Options, *, sources: Iterable[str], changelogs: Mapping[str, int | None], outputs: Iterable[str] = ()) -> int:
+def check_topics(
+    topics: Topics, options: Options, *, sources: Iterable[str], changelogs: Mapping[str, int | None], outputs: Iterable[str] = ()
+) -> int:
     """Raise where topics are missing or do not fit together; create them where the options say so.
 
     Args:

@@ -1,7 +1,8 @@
 """Records as named tuples: aiokafka's frozen dataclass costs a tenth of a whole turn to build.
 
-A frozen dataclass sets each of its eleven fields through `object.__setattr__`, about 1 µs a record; a named tuple of the same fields is
-made in a quarter of that (docs/performance.md). The names are aiokafka's, so whatever reads a `ConsumerRecord` reads these.
+A frozen dataclass sets each of its eleven fields through `object.__setattr__`, about 1 µs a record; a named tuple of the same
+fields is made in a quarter of that (docs/performance.md). The names are aiokafka's, so whatever reads a `ConsumerRecord` reads
+these.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class FetchedRecord(NamedTuple):
 _new: Final = tuple.__new__
 
 
-class _Records(fetcher.PartitionRecords):  # type: ignore[misc]
+class _Records(fetcher.PartitionRecords):
     """Unpacks a fetched partition into `FetchedRecord`s."""
 
     def _consumer_record(self, tp: Any, record: Any) -> FetchedRecord:
@@ -58,7 +59,8 @@ class _Records(fetcher.PartitionRecords):  # type: ignore[misc]
 def install() -> None:
     """Let aiokafka's fetcher build these records. It names its class in one module-wide place, so this is process-wide.
 
-    Faust's consumers pass no deserialisers to aiokafka; a consumer made with them, elsewhere in the process, keeps aiokafka's own class.
+    Faust's consumers pass no deserialisers to aiokafka; a consumer made with them, elsewhere in the process, keeps aiokafka's
+    own class.
     """
     if fetcher.PartitionRecords is not _choose:
         fetcher.PartitionRecords = _choose
@@ -67,6 +69,8 @@ def install() -> None:
 _stock: Final = fetcher.PartitionRecords
 
 
-def _choose(tp: Any, records: Any, aborted: Any, offset: int, key_deserializer: Any, value_deserializer: Any, crcs: bool, isolation: Any) -> Any:
+def _choose(
+    tp: Any, records: Any, aborted: Any, offset: int, key_deserializer: Any, value_deserializer: Any, crcs: bool, isolation: Any
+) -> Any:
     kind = _Records if key_deserializer is None and value_deserializer is None else _stock
     return kind(tp, records, aborted, offset, key_deserializer, value_deserializer, crcs, isolation)

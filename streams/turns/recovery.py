@@ -2,13 +2,15 @@
 
 Four faults of stock recovery are mended here, each shown by a test in `tests/e2e/test_stock_faults.py`:
 
-* It waits for a *record* at the high watermark. In a transactional changelog the last offset is a commit marker, which no consumer is
-  given. Here recovery is done when the reader's *position* has passed the log's end, and positions do pass markers and aborted records.
-* Its target is the last stable offset, which hides a transaction that is decided but not yet marked. Here it is the read-uncommitted end,
-  read read-committed, after our own predecessor's open transaction has been aborted or completed.
+* It waits for a *record* at the high watermark. In a transactional changelog the last offset is a commit marker, which no
+  consumer is given. Here recovery is done when the reader's *position* has passed the log's end, and positions do pass markers
+  and aborted
+  records.
+* Its target is the last stable offset, which hides a transaction that is decided but not yet marked. Here it is the
+  read-uncommitted end, read read-committed, after our own predecessor's open transaction has been aborted or completed.
 * It applies records one by one through Faust events (6-14 k/s). Here a fetched batch is applied as one.
-* It starts from the beginning at every rebalance. Here every part knows its changelog offset, also in memory, since parts change by
-  committed turns and changelog records only.
+* It starts from the beginning at every rebalance. Here every part knows its changelog offset, also in memory, since parts
+  change by committed turns and changelog records only.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ RETRY_S: Final = 1.0
 """Pause before a recovery that could not reach the broker starts again."""
 
 
-class TurnRecovery(Recovery):  # type: ignore[misc]
+class TurnRecovery(Recovery):
     """Reads changelogs into parts; fed by the consumer's own loop, one fetched batch at a time."""
 
     reading = False
@@ -56,7 +58,12 @@ class TurnRecovery(Recovery):  # type: ignore[misc]
         for tp, end in ends.items():
             parts = self._parts(tp)
             if parts is not None and parts.offset(tp.partition) >= end:
-                self.log.warning("changelog %s/%s ends at %s, before what is stored: it was made anew, so the table is read again", tp.topic, tp.partition, end)
+                self.log.warning(
+                    "changelog %s/%s ends at %s, before what is stored: it was made anew, so the table is read again",
+                    tp.topic,
+                    tp.partition,
+                    end,
+                )
                 parts.clear(tp.partition)
 
     async def _build_offsets(self, consumer: Any, tps: set[TP], destination: Counter[TP], title: str) -> None:
@@ -125,8 +132,8 @@ class TurnRecovery(Recovery):  # type: ignore[misc]
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
         """Open the gate for turns when the tables are ready.
 
-        Faust's steps before this one end silently when the broker does not answer in time; a table is complete only when this round has
-        learnt where every changelog ends and has read that far.
+        Faust's steps before this one end silently when the broker does not answer in time; a table is complete only when this
+        round has learnt where every changelog ends and has read that far.
         """
         if not self.prepared or self.need_recovery():
             self.log.warning("the changelogs could not be read to their ends; starting recovery again")

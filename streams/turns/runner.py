@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from faust.types import TP
@@ -39,6 +39,9 @@ TURN_LINGER_S: Final = 0.02
 """How long a finished batch waits for batches still running: the length of about two kafka transactions under load."""
 RETRY_BACKOFF_S: Final = (0.1, 0.4, 1.6)
 """Waits before a record that failed with a retryable error is tried again; after the last it is a dead letter."""
+OUTAGE_BACKOFF_S: Final = 5.0
+"""The same where a server is away (`fault == "broker"`), after the waits above: the record is good, so it waits as long as the
+outage lasts."""
 TIMER_RETRY_MS: Final = 1_000
 """When a batch without records fails there is no record to set aside: it is tried again after this."""
 
@@ -50,8 +53,14 @@ class Shell(Protocol):
     dead_letter_topic: str
     batch_records_max: int
     record_bytes_max: int
-    codec: Any
-    observer: Observer
+
+    @property
+    def codec(self) -> Any:
+        """The codec of typed events."""
+
+    @property
+    def observer(self) -> Observer:
+        """Who is told what happens."""
 
     async def deliver(self, batch: Batch) -> int:
         """Hand a batch to its processors; return how many there are."""
@@ -100,7 +109,11 @@ class Runner:
         self.dispatch()
 
     async def close(self, grace_s: float) -> int:
-        """Finish what runs within `grace_s`, commit what is finished, and accept nothing more. Return how many batches were given up."""
+        """Finish what runs within `grace_s`, commit what is finished, and accept nothing more.
+
+        Returns:
+            How many batches were given up.
+        """
         self.accepting = False
         lanes, given_up = self.lanes, 0
         if lanes is not None and self.member is not None:
@@ -112,12 +125,15 @@ class Runner:
                 except TimeoutError:
                     break
             given_up = sum(lane.running is not None for lane in lanes)
-            while self.member is not None and (self.settling is not None or any(lane.ready() for lane in lanes)):
+            while self._open() and (self.settling is not None or any(lane.ready() for lane in lanes)):
                 self._gather(force=True)
                 if self.settling is not None:
                     await asyncio.wait({self.settling})
         self.forget()
         return given_up
+
+    def _open(self) -> bool:
+        return self.member is not None
 
     def forget(self) -> None:
         """Drop everything that is not committed."""
@@ -202,7 +218,7 @@ class Runner:
             await self._shell.deliver(batch)
         except asyncio.CancelledError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 whatever Faust raises, the worker cannot go on
             await self._shell.broken(error)
 
     def _ended(self, lane: Lane, batch: Batch) -> None:
@@ -272,10 +288,25 @@ class Runner:
             middle = len(records) // 2
             lanes.put_back(lane, [Chunk(chunk.tp, records[:middle]), Chunk(chunk.tp, records[middle:])])
         elif not records:
-            log.error("processor %s: a timer of %s/%s raised %r; it is tried again in %d ms", batch.failed_in, chunk.tp.topic, chunk.tp.partition, error, TIMER_RETRY_MS)
+            log.error(
+                "processor %s: a timer of %s/%s raised %r; it is tried again in %d ms",
+                batch.failed_in,
+                chunk.tp.topic,
+                chunk.tp.partition,
+                error,
+                TIMER_RETRY_MS,
+            )
             lanes.due[chunk.tp] = batch.now_ms + TIMER_RETRY_MS
-        elif getattr(error, "retryable", False) and chunk.attempts < len(RETRY_BACKOFF_S):
-            wait = RETRY_BACKOFF_S[chunk.attempts]
+        elif (wait := self._wait_before_retry(chunk, error)) is not None:
+            log.warning(
+                "processor %s: %s/%s offset %s is tried again in %.1f s: %s",
+                batch.failed_in,
+                chunk.tp.topic,
+                chunk.tp.partition,
+                records[0].offset,
+                wait,
+                error,
+            )
             lanes.put_back(lane, [Chunk(chunk.tp, records, attempts=chunk.attempts + 1, not_before=time.monotonic() + wait)])
         else:
             lane.running, lane.chunk = batch, chunk
@@ -283,9 +314,19 @@ class Runner:
             return
         self._moved()
 
+    @staticmethod
+    def _wait_before_retry(chunk: Chunk, error: BaseException) -> float | None:
+        if not getattr(error, "retryable", False):
+            return None
+        if chunk.attempts < len(RETRY_BACKOFF_S):
+            return RETRY_BACKOFF_S[chunk.attempts]
+        return OUTAGE_BACKOFF_S if getattr(error, "fault", "") == "broker" else None
+
     def _dead_letter(self, batch: Batch, record: Record, error: BaseException) -> Effects:
         shell, tp = self._shell, batch.tp
-        log.error("dead letter: %s/%s offset %s, processor %s raised %r", tp.topic, tp.partition, record.offset, batch.failed_in, error)
+        log.error(
+            "dead letter: %s/%s offset %s, processor %s raised %r", tp.topic, tp.partition, record.offset, batch.failed_in, error
+        )
         effects = Effects(tp, next_offset=record.offset + 1, records=1)
         effects.dead_letters = 1
         headers = dead_letter_headers(
@@ -349,7 +390,10 @@ class Runner:
             observer.turn_refused(step=refusal.step, code=refusal.code)
             observer.turn_dropped(reason="refused")
             if refusal.permanent:
-                raise ProcessorError(f"the broker refuses the turn at {refusal.step}: {refusal.code} ({refusal.reason}); nothing was lost, mend that and start again")
+                raise ProcessorError(
+                    f"the broker refuses the turn at {refusal.step}: {refusal.code} ({refusal.reason}); "
+                    "nothing was lost: mend that and start again"
+                )
             if self.lanes is lanes:
                 self.forget()
                 await self._shell.refused(refusal)

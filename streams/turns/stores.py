@@ -1,10 +1,11 @@
 """Where the committed contents of a table live: one part a partition, each knowing how much of the changelog it holds.
 
-A part changes in two ways only: by the changelog (recovery, standby) and by a committed turn. So it is always a prefix of the log, a
-rebalance can keep it, and recovery reads what is missing and no more.
+A part changes in two ways only: by the changelog (recovery, standby) and by a committed turn. So it is always a prefix of the
+log, a rebalance can keep it, and recovery reads what is missing and no more.
 
     memory   a dict a partition, decoded values
-    rocksdb  a RocksDB a partition (rocksdict); values and the changelog offset are written in one atomic batch, so a restart reads only the tail
+    rocksdb  a RocksDB a partition (rocksdict); values and the changelog offset are written in one atomic batch, so a restart
+    reads only the tail
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _RESERVED: Final = b"\x00"
 """JSON never starts with NUL, so these keys cannot meet a table's."""
 
 STATE_AGE_MAX_MS: Final = 20 * 60 * 60 * 1000
-"""A part untouched for longer is read again from the beginning: compaction may have dropped deletions (delete.retention.ms is a day)."""
+"""A part untouched for longer is read again from the beginning: compaction may have dropped deletions (delete.retention.ms is a
+day)."""
 
 WRITE_BUFFER_BYTES: Final = 16 << 20
 """RocksDB's memtable a partition: a worker may hold a hundred partitions, and 64 MiB each would not fit beside anything else."""
@@ -41,25 +43,65 @@ WRITE_BUFFER_BYTES: Final = 16 << 20
 class Codec(Protocol):
     """How a table's keys and values become bytes."""
 
-    def encode_key(self, key: Any) -> bytes: ...
-    def decode_key(self, raw: bytes) -> Any: ...
-    def encode_value(self, value: Any) -> bytes: ...
-    def decode_value(self, raw: bytes) -> Any: ...
+    def encode_key(self, key: Any) -> bytes:
+        """Return the key's bytes; equal keys give equal bytes."""
+        ...
+
+    def decode_key(self, raw: bytes) -> Any:
+        """Return the key."""
+        ...
+
+    def encode_value(self, value: Any) -> bytes:
+        """Return the value's bytes."""
+        ...
+
+    def decode_value(self, raw: bytes) -> Any:
+        """Return the value."""
+        ...
 
 
 class Parts(Protocol):
     """The committed parts of one table."""
 
-    def get(self, partition: int, key: Any, default: Any = None) -> Any: ...
-    def items(self, partition: int) -> Iterator[tuple[Any, Any]]: ...
-    def size(self, partition: int) -> int: ...
-    def partitions(self) -> tuple[int, ...]: ...
-    def offset(self, partition: int) -> int: ...
-    def load(self, partition: int, records: Sequence[Record]) -> None: ...
-    def apply(self, partition: int, writes: Mapping[Any, Any], encoded: Mapping[bytes, bytes | None], offset: int | None) -> None: ...
-    def keep_only(self, partitions: Iterable[int]) -> None: ...
-    def clear(self, partition: int) -> None: ...
-    def close(self) -> None: ...
+    def get(self, partition: int, key: Any, default: Any = None) -> Any:
+        """Return the committed value."""
+        ...
+
+    def items(self, partition: int) -> Iterator[tuple[Any, Any]]:
+        """Iterate over the committed keys and values of one partition."""
+        ...
+
+    def size(self, partition: int) -> int:
+        """Return about how many keys a partition has."""
+        ...
+
+    def partitions(self) -> tuple[int, ...]:
+        """Return the partitions held."""
+        ...
+
+    def offset(self, partition: int) -> int:
+        """Return the changelog offset up to which, inclusive, a part holds the log; -1 for nothing."""
+        ...
+
+    def load(self, partition: int, records: Sequence[Record]) -> None:
+        """Apply changelog records, in order."""
+        ...
+
+    def apply(self, partition: int, writes: Mapping[Any, Any], encoded: Mapping[bytes, bytes | None], offset: int | None) -> None:
+        """Apply a committed turn whose last changelog record landed at `offset`."""
+        ...
+
+    def keep_only(self, partitions: Iterable[int]) -> None:
+        """Let go of every other partition."""
+        ...
+
+    def clear(self, partition: int) -> None:
+        """Forget one partition, and its files."""
+        ...
+
+    def close(self) -> None:
+        """Release what is held."""
+        ...
 
 
 class MemoryParts:
@@ -185,6 +227,8 @@ class RocksParts:
     def items(self, partition: int) -> Iterator[tuple[Any, Any]]:
         """Iterate over the committed keys and values of one partition."""
         decode_key, decode_value = self._codec.decode_key, self._codec.decode_value
+        raw_key: Any
+        raw_value: Any
         for raw_key, raw_value in self._db(partition).items():
             if not raw_key.startswith(_RESERVED):
                 yield decode_key(raw_key), decode_value(raw_value)

@@ -1,7 +1,7 @@
 """Faust tables whose writes collect in the turn.
 
-Outside a batch a table reads what is committed and refuses writes: a stock Faust table written by a timer or a web request changes memory
-and changelog without any offset or transaction around it.
+Outside a batch a table reads what is committed and refuses writes: a stock Faust table written by a timer or a web request
+changes memory and changelog without any offset or transaction around it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _as_key(value: Any) -> Any:
 
 
 class JsonCodec:
-    """Keys and values as JSON by orjson: strings, numbers, booleans, None, lists, string-keyed dicts, dataclasses; tuples as keys."""
+    """Keys and values as JSON by orjson: strings, numbers, booleans, None, lists, dicts, dataclasses; tuples as keys."""
 
     def encode_key(self, key: Any) -> bytes:
         """Return the key's bytes; equal keys give equal bytes."""
@@ -58,7 +58,7 @@ class _Store(memory.Store):
     """Faust's store interface over the parts: what Faust itself asks a table's store for."""
 
     def __post_init__(self) -> None:
-        self._key_partition = {}
+        self._key_partition: dict[Any, int] = {}
 
     @cached_property
     def parts(self) -> Parts:
@@ -66,7 +66,7 @@ class _Store(memory.Store):
         return parts
 
     @property
-    def data(self) -> dict[Any, Any]:  # type: ignore[override]
+    def data(self) -> dict[Any, Any]:
         merged: dict[Any, Any] = {}
         for partition in self.parts.partitions():
             merged.update(self.parts.items(partition))
@@ -86,13 +86,14 @@ class _Store(memory.Store):
         self.parts.close()
 
 
-class Table(faust.Table):  # type: ignore[misc]
+class Table(faust.Table):
     """A partitioned, compacted, exactly-once key-value table.
 
     Args:
         default: Called for a missing key by `view[key]`.
         codec: Keys and values to bytes and back, JSON unless given (see `streams.turns.stores.Codec`).
-        immutable_values: Promise that no value is ever changed in place (frozen dataclasses, tuples of atoms); views then hand out the
+        immutable_values: Promise that no value is ever changed in place (frozen dataclasses, tuples of atoms); views then hand
+        out the
             stored value itself, without a copy.
         The other arguments are Faust's.
     """
@@ -108,7 +109,9 @@ class Table(faust.Table):  # type: ignore[misc]
     def new_parts(self) -> Parts:
         """Make the store of the configured kind."""
         if self.app.options.store == "rocksdb":
-            return RocksParts(self.codec, Path(self.app.options.state_dir) / self.app.conf.id / self.app.options.instance / self.name)
+            return RocksParts(
+                self.codec, Path(self.app.options.state_dir) / self.app.conf.id / self.app.options.instance / self.name
+            )
         return MemoryParts(self.codec)
 
     @property
@@ -129,7 +132,9 @@ class Table(faust.Table):  # type: ignore[misc]
             try:
                 encoded[encode_key(key)] = None if value is GONE else encode_value(value)
             except (TypeError, ValueError) as error:
-                raise ProcessorError(f"table {self.name!r}: key {key!r}: {type(value).__name__} cannot be stored ({error})") from error
+                raise ProcessorError(
+                    f"table {self.name!r}: key {key!r}: {type(value).__name__} cannot be stored ({error})"
+                ) from error
         return encoded
 
     def _view(self) -> View | None:
@@ -207,7 +212,7 @@ class Table(faust.Table):  # type: ignore[misc]
     def using_window(self, *args: Any, **kwargs: Any) -> Any:
         """Refused: Faust's windows take their time from the one event being processed, and a batch holds many."""
         raise ImproperlyConfigured(
-            f"table {self.name!r}: Faust's windowed tables need a single current event; in a batch put the window's start into the key, as "
+            f"table {self.name!r}: Faust's windowed tables need a single current event; put the window's start into the key, as "
             "processors/core/activity.py does"
         )
 
@@ -222,8 +227,10 @@ class Table(faust.Table):  # type: ignore[misc]
         """Do nothing: the turn writes the changelog."""
 
 
-class TurnTables(TableManager):  # type: ignore[misc]
+class TurnTables(TableManager):
     """Faust's table manager with batch recovery."""
+
+    _recovery: TurnRecovery | None
 
     @property
     def recovery(self) -> TurnRecovery:

@@ -47,7 +47,7 @@ class CallThread:
             call, future, loop = job
             try:
                 result = call()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 whoever awaits the call gets it
                 self._tell(loop, future, None, error)
             else:
                 self._tell(loop, future, result, None)

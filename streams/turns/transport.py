@@ -1,4 +1,7 @@
-"""Faust's transport with batches on it: topics that carry batches, a producer whose sends join the turn, a consumer thread that reads committed."""
+"""Faust's transport with batches on it.
+
+Topics carry batches, the producer's sends join the turn, the consumer thread reads committed records.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,13 @@ UNKNOWN_OFFSET: Final = -1
 """An output's own offset is not known before its turn commits."""
 
 
-class BatchTopic(Topic):  # type: ignore[misc]
+class BatchTopic(Topic):
     """A topic whose events are batches. Offsets are the turn's business, so Faust acknowledges nothing on it."""
 
     batched = True
 
     def _compile_decode(self) -> Any:
-        async def decode(message: Any, *, propagate: bool = False) -> Any:
+        async def decode(message: Any, *, propagate: bool = False) -> Any:  # noqa: ARG001 Faust's signature
             return self._create_event(None, message.value, None, message=message)
 
         return decode
@@ -44,14 +47,26 @@ def _headers(headers: Any) -> Headers | None:
     return [(k, v if isinstance(v, bytes) else str(v).encode()) for k, v in pairs]
 
 
-class TurnProducer(driver.Producer):  # type: ignore[misc]
+class TurnProducer(driver.Producer):
     """Sends made inside a batch, by whatever Faust call, join its turn; others stay Faust's at-least-once sends."""
 
-    async def send(self, topic: str, key: Any, value: Any, partition: Any, timestamp: Any, headers: Any, *, transactional_id: str | None = None) -> Awaitable[RecordMetadata]:
+    async def send(
+        self,
+        topic: str,
+        key: Any,
+        value: Any,
+        partition: Any,
+        timestamp: Any,
+        headers: Any,
+        *,
+        transactional_id: str | None = None,
+    ) -> Awaitable[RecordMetadata]:
         """Send a record."""
         batch = current_batch()
         if batch is None:
-            sent: Awaitable[RecordMetadata] = await super().send(topic, key, value, partition, timestamp, headers, transactional_id=transactional_id)
+            sent: Awaitable[RecordMetadata] = await super().send(
+                topic, key, value, partition, timestamp, headers, transactional_id=transactional_id
+            )
             return sent
         batch.send(topic, key=key, value=value, partition=-1 if partition is None else partition, headers=_headers(headers))
         return _promised(topic, partition)
@@ -84,7 +99,7 @@ def _promised(topic: str, partition: int | None) -> Awaitable[RecordMetadata]:
     return future
 
 
-class TurnThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+class TurnThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread, reading committed records and answering quickly."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:

@@ -81,14 +81,18 @@ class Watch:
             self._app.observer.stalled(topic=tp.topic, partition=tp.partition, offset=offset, processor=holder, seconds=seconds)
             if now - self._stalled.get(tp, -REPORT_STALL_EVERY_S) >= REPORT_STALL_EVERY_S:
                 self._stalled[tp] = now
-                log.error("stalled: %s\n%s", self._stall(batch, seconds), self._app.agents.human_tracebacks() if batch.held_by else "")
+                log.error(
+                    "stalled: %s\n%s", self._stall(batch, seconds), self._app.agents.human_tracebacks() if batch.held_by else ""
+                )
 
     def _holder(self, batch: Batch) -> str:
         return ", ".join(sorted(batch.held_by)) or "(waiting for its processor, which is busy with another partition)"
 
     def _stall(self, batch: Batch, seconds: float) -> str:
         offset = batch.records[0].offset if batch.records else -1
-        return reason_stalled(topic=batch.topic, partition=batch.partition, offset=offset, processor=self._holder(batch), seconds=seconds)
+        return reason_stalled(
+            topic=batch.topic, partition=batch.partition, offset=offset, processor=self._holder(batch), seconds=seconds
+        )
 
     # ---- the worker as a value
 
@@ -129,7 +133,11 @@ class Watch:
         app, options = self._app, self._app.options
         state = self._state()
         partitions = self.partitions(consumer)
-        stalls = [self._stall(b, time.monotonic() - b.started_at) for b in self._running().values() if time.monotonic() - b.started_at >= options.stall_after_s]
+        stalls = [
+            self._stall(b, time.monotonic() - b.started_at)
+            for b in self._running().values()
+            if time.monotonic() - b.started_at >= options.stall_after_s
+        ]
         reasons = list(stalls)
         healthy = not stalls and app.failure is None
         if app.failure is not None:
@@ -166,7 +174,9 @@ class Watch:
             for tp, done, target in recovery.remaining():
                 name = recovery.tp_to_table[tp].name
                 keys = found[name, tp.partition].keys if (name, tp.partition) in found else 0
-                found[name, tp.partition] = TableStatus(table=name, partition=tp.partition, keys=keys, recovered=done, to_recover=target)
+                found[name, tp.partition] = TableStatus(
+                    table=name, partition=tp.partition, keys=keys, recovered=done, to_recover=target
+                )
         return tuple(found[at] for at in sorted(found))
 
     def _state(self) -> State:

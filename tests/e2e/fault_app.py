@@ -1,8 +1,8 @@
 """The worker under test: counts per key in a table, one output `partition:offset` per record. Run by tests/e2e/trial.py.
 
-A value that starts with `poison` raises, one that starts with `slow:S` takes S seconds, `lease:MS` expires by timer. What a fault needs of
-the inside (dying with a kafka transaction open, leaving out the fence) is switched on by environment variables, so that the product has
-no such switches.
+A value that starts with `poison` raises, one that starts with `slow:S` takes S seconds, `lease:MS` expires by timer. What a
+fault needs of the inside (dying with a kafka transaction open, leaving out the fence) is switched on by environment variables, so that
+the product has no such switches.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import streams.turns.committer as committer
-import streams.turns.consumer as consumer
-from streams.turns import App, Batch, Options
+from confluent_kafka import Producer
+
+from streams.turns import App, Batch, Options, committer, consumer
 from streams.worker import run_worker
 
 env = os.environ
 
 
-class DiesCommitting(committer.Producer):  # type: ignore[misc]
+class DiesCommitting(Producer):
     """Kills its process at the n-th commit: before the call, with all records sent, or in the middle of it."""
 
     commits = 0
@@ -45,9 +45,9 @@ def unfenced(*, group_id: str, **_: Any) -> bytes:
 
 
 if env.get("FAULT_DIE_AT"):
-    committer.Producer = DiesCommitting
+    committer.Producer = DiesCommitting  # type: ignore[attr-defined]
 if env.get("FAULT_NO_FENCE"):
-    consumer.group_metadata = unfenced
+    consumer.group_metadata = unfenced  # type: ignore[attr-defined]
 
 app = App(
     env["FAULT_APP"],
@@ -59,9 +59,10 @@ app = App(
         store=env.get("FAULT_STORE", "memory"),  # type: ignore[arg-type]
         state_dir=Path(env["FAULT_STATE"]),
         partitions=4,
+        transaction_timeout_ms=5_000,
     ),
-    broker_session_timeout=6.0,
-    broker_heartbeat_interval=1.0,
+    broker_session_timeout=float(env.get("FAULT_SESSION_S", "2")),
+    broker_heartbeat_interval=0.5,
     table_standby_replicas=int(env.get("FAULT_STANDBYS", "0")),
 )
 counts = app.Table("counts", default=int, partitions=4)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -36,7 +37,8 @@ def read_committed(servers: str, topic: str, partitions: int = PARTITIONS) -> li
         }
     )
     consumer.assign([TopicPartition(topic, p, 0) for p in range(partitions)])
-    found, ended = [], set()
+    found: list[tuple[int, int, bytes | None, bytes | None]] = []
+    ended: set[int | None] = set()
     deadline = time.monotonic() + PROGRESS_S
     while len(ended) < partitions:
         assert time.monotonic() < deadline, f"{topic}: only partitions {ended} could be read to their end"
@@ -44,7 +46,7 @@ def read_committed(servers: str, topic: str, partitions: int = PARTITIONS) -> li
             if message.error():
                 ended.add(message.partition())
             else:
-                found.append((message.partition(), message.offset(), message.key(), message.value()))
+                found.append((message.partition() or 0, message.offset() or 0, message.key(), message.value()))
     consumer.close()
     return found
 
@@ -77,7 +79,7 @@ class Trial:
             future.result()
         self._group = Consumer({"bootstrap.servers": self.servers, "group.id": self.name})
 
-    def __enter__(self) -> Trial:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -112,7 +114,9 @@ class Trial:
             **settings,
         }
         with log.open("wb") as output:
-            worker = subprocess.Popen([sys.executable, str(HERE / "fault_app.py")], env=os.environ | given, stdout=output, stderr=subprocess.STDOUT)
+            worker = subprocess.Popen(
+                [sys.executable, str(HERE / "fault_app.py")], env=os.environ | given, stdout=output, stderr=subprocess.STDOUT
+            )
         self.workers.append(worker)
         return worker
 
@@ -140,7 +144,9 @@ class Trial:
         try:
             until(enough, f"{count} records committed", within_s)
         except AssertionError as error:
-            raise AssertionError(f"{error} (got {best}); the last worker said:\n{self.logs[-1].read_text(errors='replace')[-3000:]}") from None
+            raise AssertionError(
+                f"{error} (got {best}); the last worker said:\n{self.logs[-1].read_text(errors='replace')[-3000:]}"
+            ) from None
 
     def stop(self, worker: subprocess.Popen[bytes], within_s: float = 30.0) -> None:
         """Stop a worker as an operator does."""
@@ -156,7 +162,7 @@ class Trial:
         self.verify()
 
     def verify(self, *, at_least_once: bool = False) -> None:
-        """Every good record once in the read-committed output and in the table; every poison record once among the dead letters."""
+        """Every good record once in the read-committed output and the table; every poison record once among dead letters."""
         source = read_committed(self.servers, self.source)
         good = [r for r in source if not (r[3] or b"").startswith(b"poison")]
         want = {b"%d:%d" % (p, o) for p, o, *_ in good}
@@ -166,15 +172,17 @@ class Trial:
         assert set(found) - want == set(), f"never asked for: {sorted(set(found) - want)[:5]}"
         if not at_least_once:
             assert not twice, f"{len(twice)} doubled, such as {twice[:5]}"
-            self.verify_table(collections.Counter((k or b"").decode() for _, _, k, _ in good))
+            self.verify_table(collections.Counter((p, (k or b"").decode()) for p, _, k, _ in good))
         dead = collections.Counter((k, v) for _, _, k, v in read_committed(self.servers, f"{self.name}.dead-letters"))
         assert dead == collections.Counter((k, v) for _, _, k, v in source if (v or b"").startswith(b"poison"))
 
-    def verify_table(self, want: dict[str, int]) -> None:
-        """The table, as rebuilt from its changelog, has exactly these counts."""
-        table: dict[str, int] = {}
-        for _, _, key, value in sorted(read_committed(self.servers, f"{self.name}-counts-changelog"), key=lambda r: r[:2]):
-            name = json.loads(key or b"null")
+    def verify_table(self, want: dict[tuple[int, str], int]) -> None:
+        """The table, as rebuilt from its changelog, has exactly these counts by partition and key."""
+        table: dict[tuple[int, str], int] = {}
+        for partition, _, key, value in sorted(
+            read_committed(self.servers, f"{self.name}-counts-changelog"), key=lambda r: r[:2]
+        ):
+            name = (partition, json.loads(key or b"null"))
             if value is None:
                 table.pop(name, None)
             else:
