@@ -56,6 +56,10 @@ class Lane:
     chunk: Chunk | None = None
     unsettled: list[Effects] = field(default_factory=list)
     settling: int = 0
+    now_ms: int = 0
+    """The time of the last batch."""
+    fired: int | None = None
+    """The timer that the running batch carries."""
 
     def free(self) -> bool:
         """Whether another batch may start."""
@@ -130,22 +134,23 @@ class Lanes:
     def next_chunk(self, lane: Lane, *, now_ms: int, now: float) -> tuple[Chunk | None, bool | None]:
         """Return what the lane is to run now, and whether its partition's pausing changes.
 
-        A timer that is due takes a chunk with records of its topic partition if one is first in line, else an empty one.
+        A timer that is due takes a chunk with records of its topic partition if one is first in line and may run, else an empty
+        one: it does not wait for a record that is to be tried again later.
         """
+        head = lane.waiting[0] if lane.waiting and lane.waiting[0].not_before <= now else None
         for tp in self._tps[lane.partition]:
             due = self.due.get(tp)
-            if due is not None and due <= now_ms and not (lane.waiting and lane.waiting[0].tp == tp):
+            if due is not None and due <= now_ms and not (head is not None and head.tp == tp):
                 return Chunk(tp, ()), None
-        if not lane.waiting or lane.waiting[0].not_before > now:
+        if head is None:
             return None, None
-        chunk = lane.waiting.popleft()
-        return chunk, self._count(chunk.tp, -len(chunk.records))
+        lane.waiting.popleft()
+        return head, self._count(head.tp, -len(head.records))
 
-    def put_back(self, lane: Lane, chunks: Sequence[Chunk]) -> None:
-        """Put chunks back at the head of the line, in order."""
-        for chunk in reversed(chunks):
-            lane.waiting.appendleft(chunk)
-            self._count(chunk.tp, len(chunk.records))
+    def put_back(self, lane: Lane, chunks: Sequence[Chunk]) -> bool | None:
+        """Put chunks of one topic partition back at the head of the line, in order. Return as `offer` does."""
+        lane.waiting.extendleft(reversed(chunks))
+        return self._count(chunks[0].tp, sum(len(chunk.records) for chunk in chunks))
 
     def next_due_ms(self) -> int | None:
         """Return when the next timer is due, over lanes that could run it."""

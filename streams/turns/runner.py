@@ -42,6 +42,8 @@ RETRY_BACKOFF_S: Final = (0.1, 0.4, 1.6)
 OUTAGE_BACKOFF_S: Final = 5.0
 """The same where a server is away (`fault == "broker"`), after the waits above: the record is good, so it waits as long as the
 outage lasts."""
+CLOCK_BACK_MS: Final = 1_000
+"""A clock set back by less than this does not take a partition's time back: it creeps on until the clock has caught up."""
 TIMER_RETRY_MS: Final = 1_000
 """When a batch without records fails there is no record to set aside: it is tried again after this."""
 
@@ -190,13 +192,14 @@ class Runner:
         if lanes is None:
             return
         now_ms = int(time.time() * 1000)
+        if lane.now_ms - CLOCK_BACK_MS <= now_ms <= lane.now_ms:
+            now_ms = lane.now_ms + 1
         chunk, change = lanes.next_chunk(lane, now_ms=now_ms, now=time.monotonic())
         if chunk is None:
             return
         self._paused(chunk.tp, change)
-        due = lanes.due.get(chunk.tp)
-        if due is not None and due <= now_ms:
-            del lanes.due[chunk.tp]
+        lane.now_ms, due = now_ms, lanes.due.get(chunk.tp)
+        lane.fired = lanes.due.pop(chunk.tp) if due is not None and due <= now_ms else None
         next_offset = chunk.records[-1].offset + 1 if chunk.records else lanes.done[chunk.tp]
         batch = Batch(chunk.tp, chunk.records, now_ms=now_ms, next_offset=next_offset, below=lane.layers, codec=self._shell.codec)
         batch.started_at = time.monotonic()
@@ -226,7 +229,7 @@ class Runner:
         if batch.error is None:
             try:
                 effects = batch.seal(record_bytes_max=self._shell.record_bytes_max)
-            except AntiphonError as error:
+            except Exception as error:  # noqa: BLE001 a table's codec may be the user's own
                 batch.error = error
         if effects is None:
             self._failed(lane, batch)
@@ -283,10 +286,13 @@ class Runner:
         if lanes is None or chunk is None or error is None:
             return
         lane.running = lane.chunk = None
+        if lane.fired is not None:
+            lanes.due[chunk.tp] = lane.fired  # nothing of the batch counts, so its timer has not fired
         records = chunk.records
         if len(records) > 1:
             middle = len(records) // 2
-            lanes.put_back(lane, [Chunk(chunk.tp, records[:middle]), Chunk(chunk.tp, records[middle:])])
+            halves = [Chunk(chunk.tp, records[:middle]), Chunk(chunk.tp, records[middle:])]
+            self._paused(chunk.tp, lanes.put_back(lane, halves))
         elif not records:
             log.error(
                 "processor %s: a timer of %s/%s raised %r; it is tried again in %d ms",
@@ -307,7 +313,8 @@ class Runner:
                 wait,
                 error,
             )
-            lanes.put_back(lane, [Chunk(chunk.tp, records, attempts=chunk.attempts + 1, not_before=time.monotonic() + wait)])
+            again = Chunk(chunk.tp, records, attempts=chunk.attempts + 1, not_before=time.monotonic() + wait)
+            self._paused(chunk.tp, lanes.put_back(lane, [again]))
         else:
             lane.running, lane.chunk = batch, chunk
             self._finish(lane, batch, self._dead_letter(batch, records[0], error))
@@ -377,7 +384,7 @@ class Runner:
             await self._shell.broken(error)
         finally:
             self.settling = None
-        if self.lanes is lanes:
+        if self.lanes is not None:  # also where another generation has opened meanwhile
             self._moved()
 
     async def _settled(self, turn: Turn, lanes: Lanes) -> None:
