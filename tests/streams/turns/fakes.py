@@ -16,6 +16,7 @@ from streams.turns.stores import MemoryParts
 from streams.turns.tables import JsonCodec, Table
 
 DEADLINE_S = 10.0
+IN = TP("in", 0)
 
 
 class FakeRecord(NamedTuple):
@@ -30,9 +31,7 @@ class FakeRecord(NamedTuple):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-def records(
-    offsets: Iterable[int], *, tp: TP = TP("in", 0), value: Callable[[int], bytes] = lambda n: b"v%d" % n
-) -> list[FakeRecord]:
+def records(offsets: Iterable[int], *, tp: TP = IN, value: Callable[[int], bytes] = lambda n: b"v%d" % n) -> list[FakeRecord]:
     """Return one record an offset."""
     return [FakeRecord(n, value(n), b"k%d" % (n % 3), tp.topic, tp.partition) for n in offsets]
 
@@ -56,7 +55,7 @@ def table(name: str = "t", *, default: Callable[[], Any] | None = None, immutabl
 def batch(
     offsets: Iterable[int] = (0,),
     *,
-    tp: TP = TP("in", 0),
+    tp: TP = IN,
     below: Callable[[TableLike], tuple[dict[Any, Any], ...]] = lambda _: (),
     now_ms: int = 1_000,
     codec: Any = None,
@@ -105,7 +104,7 @@ class FakeCommitter:
 
     # ---- what became visible
 
-    def offsets(self, tp: TP = TP("in", 0)) -> list[int]:  # noqa: B008
+    def offsets(self, tp: TP = IN) -> list[int]:
         """Return the offsets named by outputs `offset` of one source partition, in the order of the log."""
         return [
             int(output[2] or b"")
@@ -120,7 +119,7 @@ class FakeCommitter:
         """Return values and headers of the dead letters."""
         return [(o[2], dict(o[4] or ())) for turn in self.turns for e in turn.effects for o in e.outputs if o[0] == "dead"]
 
-    def committed(self, tp: TP = TP("in", 0)) -> int:  # noqa: B008
+    def committed(self, tp: TP = IN) -> int:
         """Return the last committed offset."""
         return [turn.offsets()[tp] for turn in self.turns if tp in turn.offsets()][-1]
 
@@ -167,7 +166,7 @@ class FakeShell:
         batch.taken("worker")
         try:
             await self.work(batch)
-        except Exception as raised:
+        except Exception as raised:  # noqa: BLE001 a processor may raise anything
             error = raised
         if not batch.ended:
             batch.finished("worker", error)
@@ -209,7 +208,7 @@ class Bench:
     async def until(self, holds: Callable[[], bool]) -> None:
         """Let the loop run until something holds."""
         async with asyncio.timeout(DEADLINE_S):
-            while not holds():
+            while not holds():  # noqa: ASYNC110 what is waited for has no event of its own
                 await asyncio.sleep(0.001)
 
     async def idle(self) -> None:

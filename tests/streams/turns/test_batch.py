@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
@@ -86,7 +87,7 @@ def test_there_is_one_view_a_table() -> None:
 
 
 def test_changing_what_was_read_changes_nothing_stored() -> None:
-    """A dict or list that a view hands out is the batch's own copy: without being set it is never stored, so a dropped batch leaves no trace."""
+    """A dict or list that a view hands out is the batch's own copy: it is stored only when it is set."""
     value = {"names": ["x"], "n": {"deep": [1]}}
     counts = stored(a=value, b=[1, 2])
     waiting = {"c": {"n": [1]}}
@@ -182,7 +183,7 @@ STEPS = st.lists(
 def test_a_view_is_a_dict_over_its_layers(
     committed: dict[str, Any], layers: list[dict[str, Any]], steps: list[tuple[str, str, Any]]
 ) -> None:
-    """Whatever lies in the layers and whatever is done, a view answers as the merged dict does, and its encoded writes lead from one to the other."""
+    """Whatever is done, a view answers as the merged dict does, and its encoded writes make the one out of the other."""
     counts = table()
     committed = {k: v for k, v in committed.items() if v is not GONE}
     counts.parts.apply(0, dict(committed), {}, 1)
@@ -222,7 +223,7 @@ def test_a_view_is_a_dict_over_its_layers(
 
 
 def test_nothing_is_written_after_the_end() -> None:
-    """A batch that has ended refuses writes, sends and new views, naming what was done; another task that kept it learns of its mistake."""
+    """A batch that has ended refuses writes, sends and new views, naming what was done."""
     made, counts = batch(), table()
     view = made.view(counts)
     view["a"] = 1
@@ -241,7 +242,8 @@ def test_nothing_is_written_after_the_end() -> None:
 
 def test_a_batch_ends_when_its_last_processor_does() -> None:
     """Two processors on one topic share a batch: it ends once, with the first error."""
-    made, ended = batch(), []
+    made = batch()
+    ended: list[Batch] = []
     made.on_end, made.waiting = ended.append, 2
     made.taken("a")
     made.taken("b")
@@ -362,9 +364,9 @@ def published(cuts: list[list[int]], per_record: int = 2) -> list[str]:
 @settings(max_examples=50, deadline=None)
 @given(offsets=st.lists(st.integers(0, 99), min_size=1, max_size=8, unique=True).map(sorted), cuts=st.sets(st.integers(1, 7)))
 def test_ids_do_not_depend_on_how_the_log_is_cut(offsets: list[int], cuts: set[int]) -> None:
-    """A published event's id is its cause's position and a number, the same in one batch, in many, and after a failure cut them anew."""
+    """A published event's id is its cause's position and a number, the same in one batch and in many."""
     edges = [0, *sorted(c for c in cuts if c < len(offsets)), len(offsets)]
-    pieces = [offsets[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [offsets[a:b] for a, b in pairwise(edges)]
     ids = published(pieces)
     assert ids == published([offsets])
     assert ids == [f"in/0/{n}/{i}" for n in offsets for i in (1, 2)]
@@ -380,7 +382,7 @@ def test_ids_are_unique_when_causes_take_turns() -> None:
 
 
 def test_a_published_event_carries_its_cause() -> None:
-    """Correlation, causation and source come from the record that caused it; time from the turn; topic and key from the event unless given."""
+    """Correlation, causation and source are those of the cause, time the turn's, topic and key the event's unless given."""
     made = typed([4], now_ms=7_000)
     sent = made.publish(CHANGE, cause=made.records[0])
     assert (sent.causation_id, sent.correlation_id, sent.time_ms, sent.source) == ("e4", "e4", 7_000, "/antiphon/in/0/4")
@@ -405,5 +407,5 @@ def test_records_of_other_types_are_skipped_undecoded() -> None:
 
 def test_a_batch_knows_its_place() -> None:
     """Topic, partition and number of records."""
-    made = Batch(TP("in", 3), cast(Any, records([7, 8])), now_ms=1, next_offset=9, below=lambda _: (), codec=None)
+    made = Batch(TP("in", 3), cast(Any, records([7, 8])), now_ms=1, next_offset=9, below=lambda _: (), codec=cast(Any, None))
     assert (made.topic, made.partition, len(made), made.effects.next_offset, made.effects.tp) == ("in", 3, 2, 9, TP("in", 3))

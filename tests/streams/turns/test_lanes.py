@@ -79,7 +79,7 @@ def test_a_chunk_that_is_to_wait_holds_up_its_lane_and_no_other() -> None:
     """Until its time a retried record blocks what is behind it, so a key's order is kept; other lanes go on."""
     lanes = opened(A, OTHER)
     lanes.offer(OTHER, records([0], tp=OTHER))
-    lanes.put_back(lanes.lanes[0], [Chunk(A, records([0], tp=A), attempts=1, not_before=5.0)])  # type: ignore[arg-type]
+    lanes.put_back(lanes.lanes[0], [Chunk(A, records([0], tp=A), attempts=1, not_before=5.0)])
     lanes.offer(A, records([1], tp=A))
     assert take(lanes, lanes.lanes[0], now=4.9) is None
     assert take(lanes, lanes.lanes[1], now=4.9) == [0]
@@ -94,7 +94,7 @@ def test_every_partition_has_a_timer_at_the_start() -> None:
 
 
 def test_a_due_timer_joins_records_that_wait_and_does_not_wait_for_them() -> None:
-    """With records of its topic first in line the timer rides along; without, or behind another topic's, it has a batch of its own."""
+    """With records of its topic first in line the timer rides along, else it has a batch of its own."""
     lanes = opened(A, B)
     lanes.due[A] = 100
     lanes.offer(A, records([0], tp=A))
@@ -130,7 +130,7 @@ def test_a_lane_looks_through_its_uncommitted_writes_newest_first() -> None:
 
 
 def test_a_lane_runs_ahead_of_the_log_by_a_bounded_number_of_batches() -> None:
-    """A lane is free while nothing runs and fewer than the allowed batches are uncommitted; those taken by a turn are no longer ready."""
+    """A lane is free while nothing runs and fewer than the allowed batches are uncommitted."""
     lane = Lane(0)
     lane.unsettled = [Effects(A, next_offset=n, records=1) for n in range(UNSETTLED_MAX - 1)]
     assert lane.free()
@@ -148,9 +148,9 @@ def test_the_oldest_unfinished_record_is_the_running_one() -> None:
     lanes = opened()
     found = [r._replace(timestamp=100 + r.offset) for r in records(range(2), tp=A)]
     assert lanes.oldest_timestamp(A) is None
-    lanes.offer(A, found[1:])  # type: ignore[arg-type]
+    lanes.offer(A, found[1:])
     assert lanes.oldest_timestamp(A) == 101
-    lanes.lanes[0].chunk = Chunk(A, found[:1])  # type: ignore[arg-type]
+    lanes.lanes[0].chunk = Chunk(A, found[:1])
     assert lanes.oldest_timestamp(A) == 100
 
 

@@ -173,7 +173,7 @@ async def test_a_turn_writes_a_key_once_however_many_batches_did() -> None:
 
 
 async def test_a_record_that_raises_is_set_aside_alone() -> None:
-    """Among a hundred records the one that raises becomes a dead letter with its bytes and its reason; all others go out once, in order."""
+    """The one record that raises becomes a dead letter with bytes and reason; all others go out once, in order."""
     bench = Bench(echo, batch_records_max=40)
     bench.open(A)
     await bench.idle()
@@ -228,7 +228,7 @@ async def test_what_a_failed_batch_did_is_dropped() -> None:
 
 
 async def test_a_retryable_error_is_tried_again_and_then_set_aside() -> None:
-    """An error that says it may pass is retried with growing waits, holding its partition; what does not pass becomes a dead letter."""
+    """An error that may pass is retried with growing waits, in place; what does not pass becomes a dead letter."""
     tries: Counter[int] = Counter()
 
     async def work(batch: Batch) -> None:
@@ -320,7 +320,7 @@ async def test_whatever_a_codec_raises_is_the_failure_of_its_record() -> None:
     seed=st.integers(0, 9),
 )
 def test_every_record_has_its_effect_once_and_in_order(cuts: list[int], poison: set[int], size: int, seed: int) -> None:
-    """Over two partitions, whatever is fetched together, raises or yields: good records go out once in order, bad ones are dead letters, tables agree."""
+    """However records come and raise: good ones go out once in order, bad ones are dead letters, tables agree."""
 
     async def run() -> None:
         counts, chance = table(default=int), random.Random(seed)
@@ -411,7 +411,7 @@ def timers(bench: Bench) -> list[int]:
 
 
 async def test_a_timer_gets_a_batch_without_records() -> None:
-    """Every partition has one at the start; later ones come when asked for, and their effects are committed with the partition's own offset."""
+    """Every partition has one at the start, later ones when asked for; effects are committed with the partition's offset."""
 
     async def work(batch: Batch) -> None:
         if not batch.records:
@@ -494,7 +494,7 @@ async def test_a_due_timer_does_not_wait_for_a_record_in_backoff(monkeypatch: py
 
 
 async def test_the_clock_of_a_partition_moves_forward_with_every_batch() -> None:
-    """Each batch's `now_ms` is later than the one before, also within one millisecond and when the clock is corrected a little."""
+    """Each batch's `now_ms` is later than the one before, also when the clock is corrected a little."""
     bench = Bench(echo)
     with time_machine.travel(1_000_000.0, tick=False) as clock:
         bench.open(A)
@@ -533,7 +533,7 @@ async def test_closing_finishes_and_commits_what_runs() -> None:
 
 
 async def test_closing_gives_up_what_takes_too_long() -> None:
-    """Beyond the grace a batch is given up: nothing of it is committed, its processor cannot write any more, finished lanes are committed."""
+    """Beyond the grace a batch is given up: nothing of it is committed, and its processor cannot write any more."""
     work = Held(0)
     bench = Bench(work)
     bench.open(A, B)
@@ -575,7 +575,7 @@ async def test_closing_what_never_opened_is_nothing() -> None:
 
 
 async def test_a_refused_turn_is_forgotten_and_told() -> None:
-    """Nothing of the turn, nor of what was built on it, is kept; the shell is told once, and after opening anew every record runs again."""
+    """Nothing of the turn, nor of what was built on it, is kept; after opening anew every record runs again."""
     counts = table(default=int)
 
     async def count(batch: Batch) -> None:
