@@ -11,6 +11,7 @@ log, a rebalance can keep it, and recovery reads what is missing and no more.
 from __future__ import annotations
 
 import errno
+import logging
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ from streams.errors import StateDirFull
 from streams.turns.batch import GONE, Record
 
 __all__ = ["Codec", "MemoryParts", "Parts", "RocksParts"]
+
+log = logging.getLogger(__name__)
 
 NOTHING_LOADED: Final = -1
 """The changelog offset of a part that holds nothing yet."""
@@ -278,7 +281,10 @@ class RocksParts:
     def keep_only(self, partitions: Iterable[int]) -> None:
         """Close every other partition; its files stay, and its offset tells a later recovery where to go on."""
         for partition in set(self._open) - set(partitions):
-            self._open.pop(partition).close()
+            try:
+                self._open.pop(partition).close()
+            except Exception as error:  # noqa: BLE001 rocksdict has no class of its own, and the others are to be closed too
+                log.warning("%s: %s; what is missing there is read from the changelog again", self._path(partition), error)
 
     def clear(self, partition: int) -> None:
         """Remove one partition and its files."""

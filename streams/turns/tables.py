@@ -34,11 +34,18 @@ def _as_key(value: Any) -> Any:
 
 
 class JsonCodec:
-    """Keys and values as JSON by orjson: strings, numbers, booleans, None, lists, dicts, dataclasses; tuples as keys."""
+    """JSON by orjson. Keys: strings, numbers, booleans, None and tuples of these. Values: whatever JSON has, also nested."""
 
     def encode_key(self, key: Any) -> bytes:
-        """Return the key's bytes; equal keys give equal bytes."""
-        return orjson.dumps(key, option=orjson.OPT_SORT_KEYS) if type(key) is dict else orjson.dumps(key)
+        """Return the key's bytes; equal keys of one type give equal bytes.
+
+        Raises:
+            TypeError: JSON would make another key of it (a date a string), which a recovered table is not asked for.
+        """
+        raw = orjson.dumps(key)
+        if type(key) is not str and type(key) is not int and self.decode_key(raw) != key:
+            raise TypeError(f"as a key it would come back as {self.decode_key(raw)!r}")
+        return raw
 
     def decode_key(self, raw: bytes) -> Any:
         """Return the key; a list becomes a tuple."""
@@ -176,6 +183,26 @@ class Table(faust.Table):
                 return default[0]
             raise KeyError(key)
         return self._writable().pop(key)
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Delete some key inside a batch and return it with its value."""
+        view = self._writable()
+        for key in view:
+            return key, view.pop(key)
+        raise KeyError(f"table {self.name!r} is empty")
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """Return the key's value; where it has none, write `default` inside a batch and return that."""
+        view = self._writable()
+        if key not in view:
+            view[key] = default
+        return view.get(key)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Write several keys inside a batch, with a dict's arguments."""
+        view = self._writable()
+        for key, value in dict(*args, **kwargs).items():
+            view[key] = value
 
     def _writable(self) -> View:
         view = self._view()
