@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli import bench, broker, produce, settings, tail, topics, worker
+from streams.cli import bench, broker, deadletters, produce, replay, settings, tail, topics, worker
 from streams.cli.output import Exit, err, exit_code, fail, out
 from streams.errors import AntiphonError
 
@@ -51,6 +51,8 @@ app.add_typer(broker.app, name="broker")
 app.add_typer(topics.app, name="topics")
 app.command("produce")(produce.produce)
 app.command("tail")(tail.tail)
+app.command("replay")(replay.replay)
+app.add_typer(deadletters.app, name="deadletters")
 app.command("worker")(worker.worker)
 app.command("bench")(bench.bench)
 app.command("settings")(settings.settings)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 from schemas.errors import InvalidEvent, SchemaError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from streams.codec import Codec
 
-__all__ = ["encode_event", "readable"]
+__all__ = ["encode_event", "readable", "readable_parts"]
 
 
 def encode_event(document: dict[str, Any], *, topic: str, codec: Codec) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
@@ -31,28 +33,51 @@ def encode_event(document: dict[str, Any], *, topic: str, codec: Codec) -> tuple
 
 
 def readable(message: Any) -> dict[str, Any]:  # noqa: ANN401 confluent_kafka has no types
-    """A consumed message as a JSON-able mapping: its place, and its value decoded where it is an event.
+    """A consumed message as a JSON-able mapping (see `readable_parts`)."""
+    return readable_parts(
+        topic=message.topic(),
+        partition=message.partition(),
+        offset=message.offset(),
+        timestamp_ms=message.timestamp()[1],
+        key=message.key(),
+        value=message.value(),
+        headers=message.headers() or [],
+    )
+
+
+def readable_parts(
+    *,
+    topic: str,
+    partition: int,
+    offset: int,
+    timestamp_ms: int,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Iterable[tuple[str, bytes | None]],
+) -> dict[str, Any]:
+    """A record as a JSON-able mapping: its place, and its value decoded where it is an event.
 
     ``error`` says in one line why the value of a record that looks like an event could not be read; the value is then its text.
     """
     from schemas.catalogue import CATALOGUE
 
-    value, kind, decoded, problem = message.value(), None, None, None
-    place = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
-    headers = {name: _text(content) for name, content in message.headers() or []}
+    kind = decoded = problem = None
+    named = {name: _text(content) for name, content in headers}
     if value is not None and value[:1] == b"\0":
         try:
-            kind = CATALOGUE.type_of(value, **place)
-            decoded = CATALOGUE.read(value, **place)
+            kind = CATALOGUE.type_of(value, topic=topic, partition=partition, offset=offset)
+            decoded = CATALOGUE.read(value, topic=topic, partition=partition, offset=offset)
         except SchemaError as error:
             problem = " ".join(str(error).split())
     return {
-        **place,
-        "timestamp_ms": message.timestamp()[1],
-        "type": kind or headers.get("ce_type"),
-        "key": _text(message.key()),
+        "topic": topic,
+        "partition": partition,
+        "offset": offset,
+        "timestamp_ms": timestamp_ms,
+        "type": kind or named.get("ce_type"),
+        "key": _text(key),
         "value": decoded if decoded is not None else _text(value),
-        "headers": headers,
+        "headers": named,
         "error": problem,
     }
 

@@ -14,7 +14,7 @@ from streams.cli.records import readable
 from streams.errors import TopicMissing
 from streams.topics import Topics, broker_error
 
-__all__ = ["tail"]
+__all__ = ["print_record", "tail", "when_ms"]
 
 POLL_S = 0.5
 """The longest that Ctrl-C waits."""
@@ -44,7 +44,7 @@ def tail(
     """Print records as they come, from now on unless told otherwise; Ctrl-C ends it."""
     if sum([beginning, offset is not None, bool(since)]) > 1:
         raise typer.BadParameter("only one of --beginning, --offset and --since")
-    start = _Start(beginning=beginning, offset=offset, since_ms=_when_ms(since) if since else None)
+    start = _Start(beginning=beginning, offset=offset, since_ms=when_ms(since) if since else None)
     conf = cluster_config()
     shown = 0
     try:
@@ -53,7 +53,7 @@ def tail(
             if json:
                 print_json(record)
             else:
-                _print(record)
+                print_record(record)
             shown += 1
             if count is not None and shown >= count:
                 break
@@ -129,7 +129,8 @@ def _records(
         consumer.close()
 
 
-def _print(record: dict[str, Any]) -> None:
+def print_record(record: dict[str, Any]) -> None:
+    """Print one readable record for a person."""
     from rich.text import Text
 
     at = datetime.fromtimestamp(record["timestamp_ms"] / 1000, UTC).isoformat(timespec="milliseconds")
@@ -149,7 +150,7 @@ def _compact(value: object) -> str:
     return orjson.dumps(value, default=str).decode()
 
 
-def _when_ms(text: str) -> int:
+def when_ms(text: str) -> int:
     """A moment in ms: an ISO 8601 time, or a distance into the past."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     if text[-1:] in units and text[:-1].isdigit():

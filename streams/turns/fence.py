@@ -10,8 +10,8 @@ Layout (librdkafka `rd_kafka_consumer_group_metadata_write`, unchanged since 1.6
     "CGMDv2:"  int32 generation (little-endian)  group id NUL  member id NUL  flag
     flag: 0x01 = no static member, or 0x00 followed by group instance id NUL
 
-It is librdkafka's own format, so `pyproject.toml` pins the version and `tests/streams/turns/test_fence.py` compares these bytes with
-those that confluent-kafka's own consumer makes.
+It is librdkafka's own format, so `pyproject.toml` pins the version and `tests/streams/turns/test_fence.py` compares these bytes
+with those that confluent-kafka's own consumer makes.
 """
 
 import struct

@@ -24,21 +24,19 @@ COMMITTED_TIMEOUT_S: Final = 3.0
 OFFSETS_TIMEOUT_S: Final = 10.0
 CLOSE_S: Final = 5.0
 ASK_AGAIN_S: Final = 0.25
-PASSING_CODES: Final = frozenset(
+FINAL_CODES: Final = frozenset(
     {
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._TIMED_OUT,
-        KafkaError._TIMED_OUT_QUEUE,
-        KafkaError.REQUEST_TIMED_OUT,
-        KafkaError.FENCED_LEADER_EPOCH,
-        KafkaError.UNKNOWN_LEADER_EPOCH,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.BROKER_NOT_AVAILABLE,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,  # a broker that just started answers before it has its metadata
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.UNSUPPORTED_VERSION,
+        KafkaError._AUTHENTICATION,
+        KafkaError._UNSUPPORTED_FEATURE,
+        KafkaError._INVALID_ARG,
     }
 )
+"""Asking again does not change these. Everything else passes: a starting broker answers almost anything."""
 
 
 class Lookup:
@@ -74,7 +72,7 @@ class Lookup:
                 return await self.run(fun, tps)
             except KafkaException as error:
                 kafka_error = error.args[0]
-                if not (kafka_error.retriable() or kafka_error.code() in PASSING_CODES):
+                if kafka_error.code() in FINAL_CODES:
                     raise
                 log.warning("asking for offsets again after %.0f s: %s", time.monotonic() - began, kafka_error.str())
             self._admin = (

@@ -1,8 +1,8 @@
 """The worker under test: counts per key in a table, one output `partition:offset` per record. Run by tests/e2e/trial.py.
 
 A value that starts with `poison` raises, one that starts with `slow:S` takes S seconds, `lease:MS` expires by timer. What a
-fault needs of the inside (dying with a kafka transaction open, leaving out the fence) is switched on by environment variables, so that
-the product has no such switches.
+fault needs of the inside (dying with a kafka transaction open, leaving out the fence) is switched on by environment variables, so
+that the product has no such switches.
 """
 
 from __future__ import annotations

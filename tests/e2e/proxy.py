@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a broker that loses chosen answers: the request arrives and is carried out, the client never hears of it."""
+"""A TCP proxy in front of a broker that loses chosen answers: the request is carried out, the client never hears of it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from pathlib import Path
 
@@ -32,13 +31,13 @@ def test_lost_answers_to_commits_lose_and_double_nothing(tmp_path: Path) -> None
 
 
 def test_a_processor_slower_than_the_revoke_grace(kafka: EmbeddedBroker, tmp_path: Path) -> None:
-    """A batch that does not end while its partition is taken away is given up, and its record is processed once, elsewhere or again."""
+    """A batch that does not end while its partition is taken away is given up; its record is processed once, by whoever has it then."""
     with Trial(kafka.bootstrap_servers, tmp_path, {"FAULT_CONCURRENCY": "4"}) as trial:
         for partition in range(4):
-            trial.produce([b"slow:6"], partition=partition)
+            trial.produce([b"slow:12"], partition=partition)
         trial.produce(b"v%d" % i for i in range(400))
         trial.start(0)
-        until(lambda: "turns start on" in trial.log_text(), "the first worker runs")
+        until(lambda: trial.starts(0) > 0, "the first worker runs")
         trial.start(1)
         until(lambda: "given up" in trial.log_text(), "batches given up")
         trial.finish()
@@ -50,7 +49,7 @@ def test_a_standby_takes_over_with_the_whole_table(kafka: EmbeddedBroker, tmp_pa
         trial.produce()
         workers = [trial.start(0), trial.start(1)]
         trial.wait_committed(trial.sent // 4)
-        until(lambda: len(re.findall(r"turns start on \S", trial.log_text())) >= 3, "both workers have partitions")
+        trial.wait_shared()
         trial.wait_committed(trial.sent // 2)
         workers[0].send_signal(signal.SIGKILL)
         trial.finish()

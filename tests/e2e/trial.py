@@ -124,6 +124,22 @@ class Trial:
         """Return what all workers logged."""
         return "".join(log.read_text(errors="replace") for log in self.logs)
 
+    def starts(self, worker: int) -> int:
+        """Return how often a worker has opened its partitions."""
+        return self.logs[worker].read_text(errors="replace").count("turns start on")
+
+    def wait_shared(self) -> None:
+        """Wait until every live worker has partitions of its own."""
+
+        def has_some(log: Path) -> bool:
+            starts = [line for line in log.read_text(errors="replace").splitlines() if "turns start on" in line]
+            return bool(starts) and "@" in starts[-1]
+
+        until(
+            lambda: all(has_some(log) for log, worker in zip(self.logs, self.workers, strict=True) if worker.poll() is None),
+            "all share",
+        )
+
     def committed(self) -> int:
         """Return how many source records the group has committed; markers do not occur in the source."""
         try:
