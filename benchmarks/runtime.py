@@ -1,7 +1,7 @@
 """The runtime against the bare client and stock Faust, in one run on one topic, interleaved; `antiphon bench runtime`.
 
-Each number is the median of its rounds, each ratio the median of the ratios within a round: the machine's speed drifts, and what ran side
-by side drifted together. The job is that of `benchmarks.jobs.work` for all.
+Each number is the median of its rounds, each ratio the median of the ratios within a round: the machine's speed drifts, and what
+ran side by side drifted together. The job is that of `benchmarks.jobs.work` for all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from confluent_kafka import Producer
 
@@ -89,7 +89,7 @@ class _Worker:
         )
         self.ready: dict[str, float] = {}
 
-    def __enter__(self) -> _Worker:
+    def __enter__(self) -> Self:
         for line in self._process.stdout or ():
             if (at := line.find("READY ")) >= 0:
                 self.ready = json.loads(line[at + 6 :])

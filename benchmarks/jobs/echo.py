@@ -1,4 +1,4 @@
-"""Counts commands per key in a table and replies with the count. `python -m benchmarks.jobs.echo BOOTSTRAP SOURCE OUT APP [STORE] [STATE]`.
+"""Counts commands per key in a table and replies: `python -m benchmarks.jobs.echo BOOTSTRAP SOURCE OUT APP [STORE] [STATE]`.
 
 Prints `READY` with what recovery took when the first partitions are open.
 """
@@ -29,7 +29,7 @@ class _Ready(Observer):
         """Note the first record."""
         self._began = self._began or time.perf_counter()
 
-    def rebalanced(self, *, generation: int, partitions: int) -> None:
+    def rebalanced(self, *, partitions: int, **_: Any) -> None:
         """Print once partitions are there."""
         if not partitions or self.app is None:
             return
