@@ -24,7 +24,7 @@ test: $(STAMP)
 	@failed=; \
 	$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check . || failed="$$failed lint"; \
 	$(BIN)/python -m mypy || failed="$$failed types"; \
-	$(BIN)/python -m pytest || failed="$$failed tests"; \
+	$(BIN)/python -m pytest -n 3 --dist worksteal || failed="$$failed tests"; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 
 lint: $(STAMP)
@@ -35,7 +35,7 @@ types: $(STAMP)
 	$(BIN)/python -m mypy
 
 soak: $(STAMP)
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m soak
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
