@@ -29,6 +29,7 @@ from streams.observer import Observer
 from streams.status import Status
 from streams.topics import Topics
 from streams.turns import preflight
+from streams.turns.committer import DEAD_LETTER_BYTES_MAX
 from streams.turns.consumer import TurnConsumer
 from streams.turns.feed import fed
 from streams.turns.options import Options
@@ -184,7 +185,12 @@ class App(faust.App):
                 replication_factor=options.replication_factor,
                 config={"cleanup.policy": "compact"},
             )
-        topics.ensure(options.dead_letter_topic, partitions=options.partitions, replication_factor=options.replication_factor)
+        topics.ensure(
+            options.dead_letter_topic,
+            partitions=options.partitions,
+            replication_factor=options.replication_factor,
+            config={"max.message.bytes": str(DEAD_LETTER_BYTES_MAX)},
+        )
 
     async def on_first_start(self) -> None:
         """Check before anything starts."""

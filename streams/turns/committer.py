@@ -29,7 +29,7 @@ from streams.turns.threads import CallThread
 if TYPE_CHECKING:
     from streams.turns.batch import Effects, TableLike
 
-__all__ = ["Committer", "Refusal", "Turn"]
+__all__ = ["DEAD_LETTER_BYTES_MAX", "Committer", "Refusal", "Turn"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -50,6 +50,9 @@ ABORT_TIMEOUT_S: Final = 15.0
 INIT_TIMEOUT_S: Final = 30.0
 INIT_RETRY_S: Final = 0.5
 FULL_QUEUE_POLL_S: Final = 0.05
+DEAD_LETTER_BYTES_MAX: Final = 16 << 20
+"""The largest dead letter: a source record that its topic took, with the headers that say why it was set aside, must never be
+too large for its own; batches of smaller records keep librdkafka's batch.size."""
 QUEUE_RECORDS_MAX: Final = 1_000_000
 """librdkafka's own queue: larger than any turn, so that a turn is never cut by it."""
 
@@ -149,6 +152,7 @@ class Committer:
             "partitioner": PARTITIONER,
             "enable.idempotence": True,
             "queue.buffering.max.messages": QUEUE_RECORDS_MAX,
+            "message.max.bytes": DEAD_LETTER_BYTES_MAX,
             "batch.num.messages": 10_000,
             "log_level": 3,
             "error_cb": self._noticed,
@@ -160,6 +164,8 @@ class Committer:
         self._step, self._step_at = "", 0.0
         self._closing = threading.Event()
         self._undelivered: list[KafkaError] = []
+        self._asking = False
+        """Whether each record's fate is asked for: after a commit that failed without a reason, since it costs 1 µs a record."""
         self.waiting_since: float | None = None
         """Monotonic time since when the transaction coordinator has not answered."""
         self.last_error = ""
@@ -247,7 +253,8 @@ class Committer:
         self._step, self._step_at = step, time.monotonic()
 
     def _produce(self, producer: Producer, turn: Turn) -> None:
-        report = None if self.transactional else self._reported
+        report = None if self.transactional and not self._asking else self._reported
+        self._undelivered = []
         for effects in turn.effects:
             for topic, key, value, partition, headers in effects.outputs:
                 self._put(producer, topic, value, key, partition, report, headers)
@@ -319,6 +326,9 @@ class Committer:
 
     def _refused(self, producer: Producer | None, error: KafkaError) -> Refusal:
         step = self._step
+        cause = error
+        if error.code() == KafkaError._INCONSISTENT:  # "n messages failed delivery": why, is known only where it was asked for
+            cause, self._asking = next(iter(self._undelivered), error), True
         if producer is self._producer:  # else this call was left behind, and the one that came after it has its own
             self._producer = None
         if producer is not None and error.txn_requires_abort():
@@ -326,11 +336,11 @@ class Committer:
                 producer.abort_transaction(ABORT_TIMEOUT_S)
             except KafkaException as abort:
                 log.warning("abort_transaction: %s (the next producer with this id resolves it)", abort.args[0].str())
-        code = error.code()
+        code = cause.code()
         return Refusal(
             step,
-            error.name(),
-            error.str(),
+            cause.name(),
+            cause.str(),
             fenced=code in FENCE_CODES,
             taken_over=code in TAKEN_OVER_CODES,
             permanent=code in PERMANENT_CODES,

@@ -13,7 +13,7 @@ from faust.types import TP
 
 from streams.broker import EmbeddedBroker
 from streams.turns.batch import GONE, Effects
-from streams.turns.committer import Committer, Turn
+from streams.turns.committer import DEAD_LETTER_BYTES_MAX, Committer, Turn
 from streams.turns.fence import group_metadata
 from streams.turns.lookup import Lookup
 from tests.e2e.trial import read_committed
@@ -46,8 +46,8 @@ class Place:
         """Return a turn of one batch: outputs are topic and value, and perhaps a partition and headers."""
         effects = Effects(self.tp, next_offset=offset, records=1)
         for topic, value, *rest in outputs:
-            partition, headers = [*rest, *(-1, None)[len(rest) :]]
-            effects.outputs.append((topic, b"k", value, partition, headers))
+            partition = rest[0] if rest else -1
+            effects.outputs.append((topic, b"k", value, partition, rest[1] if len(rest) > 1 else None))
         return Turn(self.member() if member is None else member, [effects])
 
     def seen(self, topic: str = "") -> list[bytes | None]:
@@ -73,7 +73,7 @@ def place(kafka: EmbeddedBroker, topic: Topic) -> Iterator[Place]:
 
 
 async def test_outputs_tables_and_offsets_become_visible_together(place: Place) -> None:
-    """After one turn the output, one changelog record a key and the offset are there, and the turn knows where its changelog ended."""
+    """The output, one changelog record a key and the offset are there, and the turn knows where its changelog ended."""
     table: Any = FakeTable("t")
     table.changelog_topic_name = place.changelog
     turn = place.turn(5, (place.out, b"a"), (place.out, b"b", 0, [("h", b"1"), ("none", None)]))
@@ -111,16 +111,28 @@ async def test_an_older_holder_of_the_id_is_told_that_it_was_taken_over(place: P
 
 
 async def test_an_output_that_can_never_be_written_is_refused_for_good(place: Place) -> None:
-    """A partition that does not exist is not tried again and again."""
-    refusal = await place.committer().make_visible(place.turn(5, (place.out, b"lost", 99)))
-    assert refusal is not None
-    assert (refusal.step, refusal.permanent) == ("produce", True)
+    """At first librdkafka tells that a record failed, not why; tried once more the reason is asked for, and ends the trying."""
+    committer, turn = place.committer(), place.turn(5, (place.out, b"lost", 99))
+    first = await committer.make_visible(turn)
+    assert first is not None
+    assert (first.step, first.permanent) == ("commit", False)
+    again = await committer.make_visible(turn)
+    assert again is not None
+    assert (again.step, again.code, again.permanent) == ("commit", "_UNKNOWN_PARTITION", True)
     assert place.seen() == []
+
+
+async def test_a_record_too_large_for_its_topic_is_refused_for_good(place: Place, topic: Topic) -> None:
+    """A topic may take less than the runtime allows; the broker itself says so."""
+    small = topic("small", partitions=1, **{"max.message.bytes": "1000"})
+    refusal = await place.committer().make_visible(place.turn(5, (small, secrets.token_bytes(5_000))))
+    assert refusal is not None
+    assert (refusal.step, refusal.code, refusal.permanent) == ("commit", "MSG_SIZE_TOO_LARGE", True)
 
 
 async def test_the_largest_record_of_a_source_can_become_a_dead_letter(place: Place, topic: Topic) -> None:
     """A record as large as a default topic takes, and the headers that say why it is set aside, fit the dead-letter topic."""
-    dead = topic("dead", partitions=1)
+    dead = topic("dead", partitions=1, **{"max.message.bytes": str(DEAD_LETTER_BYTES_MAX)})
     largest = b"x" * 1_048_500
     producer = Producer({**place.client, "message.max.bytes": 2_000_000})
     producer.produce(place.source, largest)
@@ -136,9 +148,9 @@ async def test_at_least_once_writes_without_a_kafka_transaction(place: Place) ->
     committer = place.committer(transactional=False)
     assert await committer.make_visible(place.turn(5, (place.out, b"a"))) is None
     assert (place.seen(), await place.offset() < 0) == ([b"a"], True)
-    refusal = await committer.make_visible(place.turn(5, ("no-such-topic", b"a")))
+    refusal = await committer.make_visible(place.turn(5, (place.out, b"lost", 99)))
     assert refusal is not None
-    assert refusal.permanent
+    assert (refusal.code, refusal.permanent) == ("_UNKNOWN_PARTITION", True)
 
 
 async def test_a_closed_committer_refuses(place: Place) -> None:
