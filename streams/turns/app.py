@@ -160,6 +160,14 @@ class App(faust.App):
 
         return decorate
 
+    def _no_turns(self, name: str, *_: Any, **__: Any) -> Any:
+        raise ProcessorError(
+            f"table {name!r}: Faust's global and set tables write their changelogs outside the turn; use app.Table, "
+            "with a list for a set, and send records to a topic that every worker reads for a global one"
+        )
+
+    GlobalTable = SetTable = SetGlobalTable = _no_turns
+
     # ---- checking
 
     def _topics(self) -> Topics:

@@ -177,6 +177,13 @@ def test_windows_are_refused_with_the_way_round(counts: Table) -> None:
         table.hopping(10.0, 5.0)
 
 
+@pytest.mark.parametrize("kind", ["GlobalTable", "SetTable", "SetGlobalTable"])
+def test_faust_s_other_tables_are_refused(kind: str) -> None:
+    """They write their changelogs outside the turn, so declaring one says what to use instead."""
+    with pytest.raises(ProcessorError, match=r"table 'seen': Faust's global and set tables .* use app.Table"):
+        getattr(app(), kind)("seen")
+
+
 def test_a_table_is_not_cleared_as_a_whole(counts: Table, current: Batch) -> None:
     """A changelog has no record for that."""
     with pytest.raises(ProcessorError, match="not cleared as a whole"):
