@@ -216,7 +216,10 @@ def test_what_a_worker_cannot_take_is_accounted_for(
     assert marked(mark) - {os.getpid()} == set()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGINT, marks=pytest.mark.soak), signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.soak)],
+)
 def test_no_process_is_left_behind(mark: str, tmp_path: Path, number: signal.Signals) -> None:
     """Interrupted in the middle, politely or not at all, a run takes its broker and its workers with it."""
     env = environment(mark, TMPDIR=str(tmp_path))

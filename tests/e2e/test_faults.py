@@ -55,6 +55,7 @@ def test_twenty_kills(trial: Trial, store: str) -> None:
         killed_again_and_again(trial, LONG_KILLS, FAULT_STORE=store)
 
 
+@pytest.mark.soak
 def test_rocksdb_tables_survive_kills_with_their_offsets(trial: Trial) -> None:
     """State on disk and its changelog offset are one write, so a killed worker goes on from its own files without error."""
     with trial:
@@ -131,6 +132,7 @@ def test_workers_come_and_go_under_load(trial: Trial) -> None:
         trial.finish()
 
 
+@pytest.mark.soak
 def test_one_of_two_workers_is_killed(trial: Trial) -> None:
     """The survivor takes over the dead worker's partitions and its part of the table."""
     trial.records = 20_000
@@ -206,6 +208,7 @@ def test_timers_fire_once_across_a_kill(trial: Trial) -> None:
         assert set(expired().values()) == {1}
 
 
+@pytest.mark.soak
 def test_at_least_once_repeats_but_never_loses(trial: Trial) -> None:
     """Without kafka transactions a killed worker may repeat outputs; none is missing."""
     with trial:
@@ -219,6 +222,7 @@ def test_at_least_once_repeats_but_never_loses(trial: Trial) -> None:
         trial.verify(at_least_once=True)
 
 
+@pytest.mark.soak
 def test_two_workers_with_one_instance_id_stop_with_a_reason(trial: Trial) -> None:
     """Two live workers that share an instance id fence each other; one stops and says how to mend it, and nothing is doubled."""
     trial.records = 30_000

@@ -30,6 +30,7 @@ def test_lost_answers_to_commits_lose_and_double_nothing(tmp_path: Path) -> None
             assert proxy.lost >= 3
 
 
+@pytest.mark.soak
 def test_a_processor_slower_than_the_revoke_grace(kafka: EmbeddedBroker, tmp_path: Path) -> None:
     """A batch that does not end while its partition is taken away is given up; its record is processed once."""
     with Trial(kafka.bootstrap_servers, tmp_path, {"FAULT_CONCURRENCY": "4"}) as trial:
@@ -43,6 +44,7 @@ def test_a_processor_slower_than_the_revoke_grace(kafka: EmbeddedBroker, tmp_pat
         trial.finish()
 
 
+@pytest.mark.soak
 def test_a_standby_takes_over_with_the_whole_table(kafka: EmbeddedBroker, tmp_path: Path) -> None:
     """With standby replicas the survivor of a kill goes on from its own copy, with every count right."""
     with Trial(kafka.bootstrap_servers, tmp_path, {"FAULT_PAUSE_S": "0.02", "FAULT_STANDBYS": "1"}, records=16_000) as trial:
