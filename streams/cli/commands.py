@@ -58,7 +58,7 @@ app.command("bench")(bench.bench)
 app.command("settings")(settings.settings)
 
 
-def _add_installed_commands() -> None:
+def add_installed_commands() -> None:
     """Commands of other packages; one that cannot be imported costs itself, not the others."""
     for entry in sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name):
         try:
@@ -74,7 +74,7 @@ def _add_installed_commands() -> None:
 
 def main() -> None:
     """Run the command that ``sys.argv`` names, and exit with its code."""
-    _add_installed_commands()
+    add_installed_commands()
     try:
         app()
     except AntiphonError as error:

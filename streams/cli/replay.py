@@ -46,7 +46,9 @@ def replay(
     first_key: Annotated[str | None, typer.Option(help="Keys from this one on, in byte order.")] = None,
     last_key: Annotated[str | None, typer.Option(help="Keys up to this one.")] = None,
     partition: Annotated[list[int] | None, typer.Option("--partition", "-p", help="Only these; may be repeated.", min=0)] = None,
-    speed: Annotated[str, typer.Option(help="1x is real time by the records' timestamps, 10x ten times; flat waits not.")] = "flat",
+    speed: Annotated[
+        str, typer.Option(help="1x is real time by the records' timestamps, 10x ten times as fast; flat does not wait.")
+    ] = "flat",
     gap_max: Annotated[float, typer.Option(help="The longest pause between two records, in seconds.", min=0)] = 10.0,
     count: Annotated[bool, typer.Option("--count", help="Count the records instead of printing them.")] = False,
     json: JsonFlag = False,

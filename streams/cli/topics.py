@@ -33,7 +33,7 @@ def list_topics(
 
 @app.command()
 def create(
-    topic: Name,
+    names: Annotated[list[str], typer.Argument(metavar="TOPIC...", help="Their names.", show_default=False)],
     partitions: Annotated[
         int | None, typer.Option("--partitions", "-p", help="How many; worker.partitions if not given.", min=1)
     ] = None,
@@ -45,21 +45,22 @@ def create(
     if_missing: Annotated[bool, typer.Option("--if-missing", help="Succeed where it is there with as many partitions.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Create a topic and wait until clients see it."""
+    """Create topics and wait until clients see them; the first that is there already ends it (exit code 1)."""
     settings = Settings()
     chosen = {**({"cleanup.policy": "compact"} if compact else {}), **key_values(config or [])}
     count = partitions or settings.worker.partitions
     replicas = replication or settings.kafka.replication_factor
     topics = topics_of(settings)
-    created = True
-    if if_missing:
-        created = topics.ensure(topic, count, chosen, replication_factor=replicas)
-    else:
-        topics.create(topic, partitions=count, replication_factor=replicas, config=chosen)
-    if json:
-        print_json({"topic": topic, "partitions": count, "created": created})
-    else:
-        out.print(f"topic {topic} {'created' if created else 'is there already'} with {count} partitions", highlight=False)
+    for topic in names:
+        created = True
+        if if_missing:
+            created = topics.ensure(topic, count, chosen, replication_factor=replicas)
+        else:
+            topics.create(topic, partitions=count, replication_factor=replicas, config=chosen)
+        if json:
+            print_json({"topic": topic, "partitions": count, "created": created})
+        else:
+            out.print(f"topic {topic} {'created' if created else 'is there already'} with {count} partitions", highlight=False)
 
 
 @app.command()
