@@ -56,6 +56,8 @@ def check_topics(
 ) -> int:
     """Raise where topics are missing or do not fit together; create them where the options say so.
 
+    A source that is created gets as many partitions as those that are there.
+
     Args:
         topics: The broker's topics.
         options: Whether and how to create missing ones.
@@ -72,14 +74,11 @@ def check_topics(
         BrokerError: The broker does not answer, or refuses.
     """
     found = {info.name: info.partitions for info in topics.list(internal=True)}
-    for name in [*sources, *outputs]:
-        if name not in found:
-            if not options.create_topics:
-                raise TopicMissing(name, partitions=options.partitions)
-            topics.ensure(name, partitions=options.partitions, replication_factor=options.replication_factor)
-            found[name] = options.partitions
-    counts = {name: found[name] for name in sources}
-    wanted = next(iter(counts.values()), options.partitions)
+    missing = [name for name in [*sources, *outputs] if name not in found]
+    if missing and not options.create_topics:
+        raise TopicMissing(missing[0], partitions=options.partitions)
+    wanted = next((found[name] for name in sources if name in found), options.partitions)
+    counts = {name: found.get(name, wanted) for name in sources}
     if changelogs:
         for name, count in counts.items():
             if count != wanted:
@@ -88,6 +87,8 @@ def check_topics(
         count = found.get(name, asked or wanted)
         if counts and count != wanted:
             raise PartitionMismatch(name, expected=wanted, found=count)
+    for name in missing:  # only now: a worker that is refused has made nothing
+        topics.ensure(name, partitions=counts.get(name, options.partitions), replication_factor=options.replication_factor)
     return wanted
 
 

@@ -14,6 +14,7 @@ import structlog
 from pydantic import SecretStr
 
 from streams import logs
+from streams.errors import AntiphonError, ProcessorError, StateDirFull
 from streams.settings import LogSettings
 
 SECRET = "hunter2-do-not-print"
@@ -136,3 +137,21 @@ def test_faust_keeps_our_handlers_when_it_sets_up_its_own_logging() -> None:
     logging.getLogger("faust.worker").info("ready")
     (entry,) = entries(out)
     assert (entry["event"], entry["app"]) == ("ready", "orders")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_an_error_that_is_no_bug_is_told_without_a_trace(form: str) -> None:
+    """A full disk is one line that says what to do, whoever logs it; a bug keeps its trace."""
+    for error, traced in ((StateDirFull("/srv/state"), False), (ProcessorError("no such processor"), True)):
+        for name in ("structlog", "logging"):
+            out = io.StringIO()
+            configured(out, format=form)
+            logger: Any = logs.get("streams.turns") if name == "structlog" else logging.getLogger("mode.services")
+            try:
+                raise error
+            except AntiphonError:
+                logger.exception("crashed")
+            assert ("Traceback" in out.getvalue()) is traced, name
+            assert str(error) in out.getvalue(), name
+            if not traced:
+                assert out.getvalue().count("\n") == 1, name

@@ -176,14 +176,14 @@ async def test_stopping_frees_the_port(worker: Worker) -> None:
 
 
 APP_WITHOUT_BROKER = """
-import asyncio, faust
+import asyncio, sys, faust
 from streams.metrics import PrometheusObserver
 from streams.settings import Settings
 from streams.status import Status, reason_broker_unreachable
 from streams.web import install
 
 async def main():
-    app = faust.App("pages-early", broker="kafka://127.0.0.1:1", web_enabled=False)
+    app = faust.App("pages-early", broker="kafka://127.0.0.1:1", web_enabled=False, datadir=sys.argv[1])
     @app.agent(app.topic("t"))
     async def work(stream):
         async for _ in stream:
@@ -200,12 +200,18 @@ asyncio.run(main())
 """
 
 
-async def test_the_pages_answer_while_the_app_still_waits_for_its_broker() -> None:
+async def test_the_pages_answer_while_the_app_still_waits_for_its_broker(tmp_path: Path) -> None:
     """A liveness probe must not wait for Kafka: on a Faust app whose broker is away, /health answers and /ready says why."""
     # A process of its own, because a Faust app that is stopped while it starts leaves an event loop unclosed.
     root = str(Path(__file__).parents[2])
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", APP_WITHOUT_BROKER, cwd=root, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        sys.executable,
+        "-c",
+        APP_WITHOUT_BROKER,
+        str(tmp_path),
+        cwd=root,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     assert child.stdout is not None
     try:

@@ -127,7 +127,8 @@ async def test_a_record_too_large_for_its_topic_is_refused_for_good(place: Place
     small = topic("small", partitions=1, **{"max.message.bytes": "1000"})
     refusal = await place.committer().make_visible(place.turn(5, (small, secrets.token_bytes(5_000))))
     assert refusal is not None
-    assert (refusal.step, refusal.code, refusal.permanent) == ("commit", "MSG_SIZE_TOO_LARGE", True)
+    assert refusal.step in ("offsets", "commit")  # the broker's answer may come before the commit is asked for
+    assert (refusal.code, refusal.permanent) == ("MSG_SIZE_TOO_LARGE", True)
 
 
 async def test_the_largest_record_of_a_source_can_become_a_dead_letter(place: Place, topic: Topic) -> None:
