@@ -59,8 +59,11 @@ app.command("settings")(settings.settings)
 
 
 def add_installed_commands() -> None:
-    """Commands of other packages; one that cannot be imported costs itself, not the others."""
+    """Add the commands of other packages, each once; one that cannot be imported costs itself, not the others."""
+    known = {one.name for one in (*app.registered_commands, *app.registered_groups)}
     for entry in sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name):
+        if entry.name in known:
+            continue
         try:
             command = entry.load()
         except ImportError as error:

@@ -31,8 +31,8 @@ HEAD = """# The command line
 
 <!-- Written by `python -m streams.cli.reference > docs/cli.md`; a test checks that it is current. -->
 
-Results go to standard output: a table for a person, JSON with `--json` (one document, or one a line where there are many).
-Progress, notes and errors go to standard error; an expected error is one line that says what to do. Which Kafka a command talks to is a
+Results go to standard output, as a table or as JSON with `--json` (one document, or one a line where there are more). Progress,
+notes and errors go to standard error; an expected error is one line that says what to do. Which Kafka a command talks to is a
 [setting](settings.md): `ANTIPHON_KAFKA__BOOTSTRAP_SERVERS`, or the embedded one, which is started where none runs.
 
 | exit code | |

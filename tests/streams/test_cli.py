@@ -16,31 +16,13 @@ from typing import Any
 import pytest
 
 from streams.bench import Bar, BenchReport, Progress, Row
-from streams.broker import EmbeddedBroker, running_broker
+from streams.broker import running_broker
 from streams.broker_properties import HOST
-from streams.cli import commands as command_line
 from streams.ports import free_port
 
 MakeTopic = Callable[..., str]
 Answer = tuple[int, str, str]
 Run = Callable[..., Answer]
-
-
-@pytest.fixture
-def run(kafka: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command line against the session's broker: exit code, output, errors."""
-    monkeypatch.setenv("ANTIPHON_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["antiphon", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            command_line.main()
-        out, err = capfd.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
 
 
 def _entry_points(monkeypatch: pytest.MonkeyPatch, group: str, **points: str) -> None:
