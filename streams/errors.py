@@ -1,9 +1,15 @@
-"""Everything that the runtime, the client and the command line raise, as one tree.
+"""Everything that schemas, the runtime, the client, the command line and the processors raise on purpose, as one tree.
 
 ::
 
     AntiphonError                       (schemas.errors: retryable, fault)
-    ├── SchemaError ...                 (schemas.errors: bytes that are no event)
+    ├── SchemaError                     operator  (schemas.errors) bytes that are no event; it names their place
+    │   ├── UnknownSchema               operator  (schemas.errors) the id or the type is in no catalogue
+    │   ├── MalformedRecord             caller    (schemas.errors) truncated, or not Confluent wire format
+    │   ├── IncompatibleSchema          operator  (schemas.errors) the reader cannot read the writer's
+    │   ├── InvalidEvent                caller    (schemas.errors) well-formed, and no valid event
+    │   ├── RegistryUnavailable         broker    (streams.registry) the Schema Registry does not answer (retryable)
+    │   └── RegistryRefused             operator  (streams.registry) it refuses the credentials
     ├── SettingsError                   operator  a setting is missing or has a value that is not allowed
     ├── BrokerError                     broker    the broker, or the embedded one's process
     │   ├── BrokerUnavailable           broker    nobody answers at the address (retryable)
@@ -13,17 +19,22 @@
     │   ├── PortTaken                   operator  another program listens on the embedded broker's port
     │   ├── JavaMissing                 operator  no Java 17 or newer
     │   ├── DownloadFailed              operator  a jar could not be fetched, or is not the pinned one (retryable)
-    │   └── StateDirFull                operator  no space for state (retryable)
+    │   ├── StateDirFull                operator  no space for state (retryable)
+    │   └── DeliveryFailed              broker    (streams.producer) what was published in the background was not delivered
     ├── TopicError                      operator  names the topic
     │   ├── TopicMissing                operator  (retryable: it may be created meanwhile)
     │   ├── TopicExists                 caller
     │   └── PartitionMismatch           operator  partitions differ from what the application was built for
     ├── RequestTimedOut                 broker    no reply in time (retryable)
+    ├── RequestFailed                   operator  (streams.requests) the handler raised; each says whether asking again can help
+    ├── RedriveSuperseded               operator  (streams.deadletters) another redrive of the topic took over (retryable)
     ├── QueueFull                       caller    more in flight than the limit (retryable)
-    └── ProcessorError                  bug       a processor raised, or is unknown
+    ├── ProcessorError                  bug       a processor raised, or is unknown
+    └── HistoryError                    caller    (processors.history) a history of the demo that cannot be read
+        └── HistoryMissing              caller    (processors.history)
 
-``retryable`` says whether the same call can succeed later without anyone changing anything; ``fault`` says who can mend it. The
-message is one line: what happened, where, and what to do.
+An error of one module lives there; the others live here. ``retryable`` says whether the same call can succeed later without
+anyone changing anything; ``fault`` says who can mend it. The message is one line: what happened, where, and what to do.
 """
 
 from __future__ import annotations

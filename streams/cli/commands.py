@@ -60,7 +60,7 @@ app.command("settings")(settings.settings)
 
 def add_installed_commands() -> None:
     """Add the commands of other packages, each once; one that cannot be imported costs itself, not the others."""
-    known = {one.name for one in (*app.registered_commands, *app.registered_groups)}
+    known = {one.name for one in app.registered_commands} | {one.name for one in app.registered_groups}
     for entry in sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name):
         if entry.name in known:
             continue

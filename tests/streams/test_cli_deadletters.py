@@ -32,7 +32,7 @@ def app(kafka: EmbeddedBroker, make_topic: MakeTopic) -> str:
             [], app=name, topic=topic, partition=1, offset=7, timestamp_ms=1, processor=processor, error=error, reason=str(error),
             now_ms=1_767_225_600_000,
         )  # fmt: skip
-        producer.produce(f"{name}.dead-letters", value, key, headers=headers)
+        producer.produce(f"{name}.dead-letters", value, key, headers=list(headers))
 
     for n in range(3):
         refuse(b"row-%d" % n, b"not [an event] %d" % n, ValueError(f"bad row {n}"), "shop.count")

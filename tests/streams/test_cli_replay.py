@@ -92,7 +92,7 @@ def test_an_event_is_shown_decoded_for_people_and_machines(run: Run, kafka: Embe
     event = ChangeCommitted(id="e-1", source="test", agent="ada", task="T-1", ts=1, arrived=2, files=3, added=4, removed=5)
     _, key, value, headers = Codec().encode(event)
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
-    producer.produce(topic, value, key, headers=headers)
+    producer.produce(topic, value, key, headers=list(headers))
     producer.produce(topic, b"\0\0\0\xff\xff??", b"odd")
     assert producer.flush(20) == 0
     code, out, _ = run("replay", topic, "--json")
