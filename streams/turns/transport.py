@@ -102,6 +102,15 @@ def _promised(topic: str, partition: int | None) -> Awaitable[RecordMetadata]:
 class TurnThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread, reading committed records and answering quickly."""
 
+    def _stopped_set(self) -> None:
+        """A crash ends this thread before it is told to stop; mode then fails on the closed loop and leaves it half stopped."""
+        try:
+            super()._stopped_set()
+        except RuntimeError:
+            if not self.thread_loop.is_closed():
+                raise
+            self._stopped.set()
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         records.install()
         consumer = super()._create_worker_consumer(transport)
