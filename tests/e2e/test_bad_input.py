@@ -14,6 +14,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from streams.broker_properties import HOST
 from streams.ports import free_port
 from streams.topics import Topics
 from tests.e2e.trial import read_committed, until
+from tests.streams.test_codec_registry import Registry
 
 ROOT = Path(__file__).parent.parent.parent
 RUN = "from streams.cli import main; main()"
@@ -322,14 +324,13 @@ def test_a_missing_output_stops_the_worker_before_anything_is_lost(job: Job) -> 
     job.verify()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "lines"), [(["produce"], event(0)), (["tail"], ""), (["replay"], ""), (["topics", "describe"], "")]
-)
-def test_commands_name_a_missing_topic(job: Job, arguments: list[str], lines: str) -> None:
+def test_commands_name_a_missing_topic(job: Job) -> None:
     """Exit code 4, one line, and the topic is not made by asking for it."""
-    answer = job.run(*arguments, job.source, lines=lines)
-    assert answer.code == 4
-    assert f"topic {job.source} does not exist" in answer.error
+    commands = [["produce"], ["tail"], ["replay"], ["topics", "describe"], ["topics", "delete", "--yes"]]
+    started = [job.start(*command, job.source, lines=event(0)) for command in commands]
+    for command, answer in zip(commands, [ended(process) for process in started], strict=True):
+        assert answer.code == 4, (command, answer.err)
+        assert f"topic {job.source} does not exist" in answer.error
     assert job.topics() == set()
 
 
@@ -422,6 +423,31 @@ def test_a_broker_without_kafka_transactions(stern: EmbeddedBroker, tmp_path: Pa
         job.wait_done(worker)
         job.stop(worker)
     job.verify()
+
+
+# ---- a Schema Registry
+
+
+def test_records_wait_while_the_schema_registry_is_away(job: Job) -> None:
+    """What cannot be read for want of an answer is good: it is tried again, not set aside, and counts once in the end."""
+    with Registry() as registry:
+        serving = threading.Thread(target=registry.serve_forever, kwargs={"poll_interval": 0.02})
+        serving.start()
+        job.environment["ANTIPHON_REGISTRY__URL"] = registry.url
+        job.create(job.source, job.out)
+        job.produce(range(20))
+        registry.broken = 503
+        with job.working() as worker:
+            until(lambda: "is tried again in 1.6 s" in job.log or worker.poll() is not None, "three attempts")
+            assert worker.poll() is None, job.log
+            registry.broken = 0
+            job.wait_done(worker)
+            job.stop(worker)
+        registry.shutdown()
+        serving.join()
+    assert f"the Schema Registry at {registry.url} gave no answer" in job.log
+    job.verify()
+    assert job.run("deadletters", "ls", "--all", "--json").out == ""
 
 
 # ---- disk

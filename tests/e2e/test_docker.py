@@ -1,23 +1,28 @@
-"""The official Kafka image through testcontainers: what works on the embedded broker works there.
+"""The official Kafka image through testcontainers, and the compose file: what works on the embedded broker works there.
 
 Skipped, with the reason, where no Docker answers or the image is neither present nor to be had.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer
 
+from schemas.work import FileChanged, OverlapFound
 from streams.broker_properties import HOST
+from streams.codec import Codec, Plain
 from streams.errors import BrokerError
 from streams.ports import free_port
 from streams.topics import COMPACTED, Topics
+from tests.e2e.trial import read_committed, until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
@@ -25,6 +30,10 @@ IMAGE = "apache/kafka:4.1.1"
 ROOT = Path(__file__).parent.parent.parent
 READY_S = 120.0
 """For the container to answer: seconds, and a minute on a machine that unpacks the image first."""
+BUILD_S = 480.0
+"""For the worker's image: the packages are fetched, of which the JDK alone has 100 MB."""
+UNREACHABLE = ("No matching distribution found", "Could not fetch URL", "Temporary failure in name resolution")
+"""What pip says where it reaches no package index."""
 
 LISTENERS = {
     "KAFKA_NODE_ID": "1",
@@ -139,24 +148,88 @@ def test_kafka_transactions_work_on_the_official_image(topics: Topics) -> None:
     assert found == [b"committed"]
 
 
-@pytest.mark.usefixtures("docker_daemon")
-def test_the_compose_file_is_valid() -> None:
-    """Docker Compose reads the file and finds both services."""
+# ---- Docker Compose
+
+
+@dataclass
+class Compose:
+    """The compose file as a project of its own, on a port of its own."""
+
+    command: list[str]
+    project: str
+    port: int
+
+    def run(self, *arguments: str, within_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """Run Docker Compose."""
+        return subprocess.run(
+            [*self.command, "-p", self.project, "-f", str(ROOT / "docker-compose.yml"), *arguments],
+            env={**os.environ, "ANTIPHON_KAFKA_PORT": str(self.port)},
+            capture_output=True,
+            text=True,
+            timeout=within_s,
+            check=False,
+        )
+
+    def inside(self, service: str, *command: str) -> str:
+        """Run a command in a service's container; what it printed, or nothing where it failed."""
+        answer = self.run("exec", "-T", service, *command)
+        return answer.stdout if answer.returncode == 0 else ""
+
+
+@pytest.fixture(scope="module")
+def compose(docker_daemon: None) -> Iterator[Compose]:
+    """Docker Compose, whichever is installed; what a test leaves behind is taken down."""
     for command in (["docker", "compose"], ["docker-compose"]):
         try:
-            answer = subprocess.run(
-                [*command, "-f", str(ROOT / "docker-compose.yml"), "config", "--services"],
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
+            works = subprocess.run([*command, "version"], capture_output=True, timeout=60, check=False).returncode == 0
         except FileNotFoundError:
             continue
-        if answer.returncode == 0:
-            assert set(answer.stdout.split()) == {"kafka", "worker"}
-            return
-        reason = answer.stderr
-        if "is not a docker command" not in reason and "unknown" not in reason:
-            pytest.fail(reason)
-    pytest.skip("no Docker Compose here: neither `docker compose` nor `docker-compose` runs")
+        if works:
+            break
+    else:
+        pytest.skip("no Docker Compose here: neither `docker compose` nor `docker-compose` runs")
+    compose = Compose(command, f"antiphon-test-{secrets.token_hex(4)}", free_port(HOST, set()))
+    yield compose
+    compose.run("down", "--volumes", "--rmi", "local", "--timeout", "10", within_s=120)
+
+
+def test_the_compose_file_is_valid(compose: Compose) -> None:
+    """Docker Compose reads the file and finds both services."""
+    answer = compose.run("config", "--services")
+    assert answer.returncode == 0, answer.stderr
+    assert set(answer.stdout.split()) == {"kafka", "worker"}
+
+
+def test_compose_runs_kafka_and_a_worker(compose: Compose) -> None:
+    """Built and started from the compose file, the worker is ready, finds an overlap, and stops with exit code 0."""
+    built = compose.run("build", "worker", within_s=BUILD_S)
+    if built.returncode != 0 and any(words in built.stdout + built.stderr for words in UNREACHABLE):
+        pytest.skip(
+            "the worker's image cannot be built: no package index is reached from a container (see deploy/Dockerfile: BASE)"
+        )
+    assert built.returncode == 0, built.stdout[-2_000:] + built.stderr[-2_000:]
+    started = compose.run("up", "-d", within_s=READY_S)
+    assert started.returncode == 0, started.stderr
+    fetch = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:6066/ready').read().decode())"
+    until(lambda: '"ready":true' in compose.inside("worker", "python", "-c", fetch), "the worker is ready", READY_S)
+    codec, producer = Codec(), Producer({"bootstrap.servers": f"{HOST}:{compose.port}"})
+    for number, agent in enumerate(("ada", "bob")):
+        event = FileChanged(agent=agent, task="T", ts=1_000 + number, arrived=2_000 + number, path="core.py", added=1, removed=1)
+        record = codec.encode(event.stamped(id=agent, source="/test", time_ms=2_000))
+        producer.produce(record.topic, record.value, record.key, headers=[*record.headers])
+    assert producer.flush(30) == 0
+    topics = Topics(f"{HOST}:{compose.port}")
+    until(lambda: topics.exists(OverlapFound.topic) and topics.describe(OverlapFound.topic).records > 0, "an overlap is found")
+    (found,) = [value for *_, value in read_committed(topics.bootstrap_servers, OverlapFound.topic)]
+    overlap = codec.decode(Plain(OverlapFound.topic, 0, 0, 0, None, found, ()))
+    assert (overlap.first_agent, overlap.second_agent) == ("ada", "bob")  # type: ignore[attr-defined]
+    container = compose.run("ps", "-q", "worker").stdout.strip()
+    assert compose.run("stop", "worker").returncode == 0
+    state = subprocess.run(
+        ["docker", "inspect", container, "--format", "{{.State.ExitCode}} {{.Config.User}}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert state.stdout.split() == ["0", "antiphon"]
