@@ -17,27 +17,22 @@ What it guarantees:
 from __future__ import annotations
 
 import atexit
-import contextlib
-import os
-import secrets
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from streams import jars
 from streams.broker_files import RunningBroker, running_broker, start_lock, write_running
+from streams.broker_launch import Launch, kafka_log
 from streams.broker_properties import HOST, Listener, log4j_properties, server_properties
 from streams.errors import BrokerStartFailed, PortTaken, StateDirFull
 from streams.java import Java, find_java
-from streams.ports import free_port, is_free, listens
-from streams.processes import ProcessId, is_alive, process_id, send_signal, wait_gone
+from streams.ports import free_port, is_free
+from streams.processes import ProcessId, is_alive, send_signal, wait_gone
 from streams.settings_groups import user_directory
 
 if TYPE_CHECKING:
@@ -51,20 +46,11 @@ START_TIMEOUT_S = 60.0
 STOP_S = 30.0
 """From SIGTERM to SIGKILL: a shutdown flushes the log, which takes seconds after heavy writing."""
 
-POLL_S = 0.05
-"""Between two looks at a process that starts or ends."""
-
-ANSWER_S = 2.0
-"""For one call of the readiness check."""
-
 HEAP_MB = 512
 """128 passes every check of a single-node broker; 512 leaves room for batches and the page of a busy test run."""
 
 FREE_PORT_ATTEMPTS = 20
 """Another program may take a port between our look and the broker's; then the next is tried."""
-
-LOG_LINES_IN_ERROR = 3
-"""Of the broker's own log, in the one line that says why it did not start."""
 
 
 class EmbeddedBroker:
@@ -104,7 +90,7 @@ class EmbeddedBroker:
         self.announce = announce
         self._wanted = (port, controller_port)
         self._ports: tuple[int, int] | None = None
-        self._keeper: subprocess.Popen[bytes] | None = None
+        self._launch: Launch | None = None
         self._broker: ProcessId | None = None
 
     @classmethod
@@ -141,7 +127,7 @@ class EmbeddedBroker:
     @property
     def log_file(self) -> Path:
         """Kafka's own log."""
-        return self.data_dir / "logs" / "kafka.log"
+        return kafka_log(self.data_dir)
 
     def address(self, listener: str) -> str:
         """Where the listener of that name is bound, as ``host:port``."""
@@ -215,10 +201,12 @@ class EmbeddedBroker:
         for attempt in range(FREE_PORT_ATTEMPTS):
             self._choose_ports()
             self._write_configuration()
-            self._format(java, paths)
+            launch = Launch(java, paths, data_dir=self.data_dir, heap_mb=self.heap_mb, timeout_s=self.start_timeout_s)
+            launch.format()
+            self._launch = launch
             try:
-                self._launch(java, paths, detached=detached)
-                self._await_ready()
+                self._broker = launch.start(detached=detached)
+                launch.await_ready([*(self._ports or ()), *(one.port for one in self.listeners)])
             except PortTaken as error:  # lost the race for a port between the look and the bind
                 self.kill()
                 if error.port in self._wanted or attempt == FREE_PORT_ATTEMPTS - 1:
@@ -259,90 +247,6 @@ class EmbeddedBroker:
         path.write_text(text, encoding="utf-8")
         (self.data_dir / "log4j2.properties").write_text(log4j_properties(self.log_file), encoding="utf-8")
 
-    def _format(self, java: Java, paths: Sequence[Path]) -> None:
-        """Give a new data directory its cluster id and its feature levels, with Kafka's own tool."""
-        if (self.data_dir / "topics" / "meta.properties").exists():
-            return
-        cluster_id = secrets.token_urlsafe(16)  # 22 characters, as Kafka's Uuid writes it
-        while cluster_id.startswith("-"):  # would read as an option
-            cluster_id = secrets.token_urlsafe(16)
-        command = [*self._java(java, paths), "kafka.tools.StorageTool", "format", "-t", cluster_id]
-        command += ["-c", str(self.data_dir / "server.properties"), "--ignore-formatted"]
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=self.start_timeout_s, check=False)
-        if answer.returncode != 0:
-            words = " ".join((answer.stderr + answer.stdout).split()[-60:])
-            shutil.rmtree(self.data_dir / "topics", ignore_errors=True)
-            raise _start_failure(words, self.log_file)
-
-    def _launch(self, java: Java, paths: Sequence[Path], *, detached: bool) -> None:
-        command = [*self._java(java, paths), "kafka.Kafka", str(self.data_dir / "server.properties")]
-        pid_file = self.data_dir / "kafka.pid"
-        pid_file.unlink(missing_ok=True)
-        with (self.data_dir / "logs" / "console.log").open("wb") as console:
-            if not detached:
-                keeper = str(Path(__file__).with_name("keeper.py"))
-                command = [sys.executable, "-I", "-S", keeper, str(os.getpid()), str(pid_file), *command]
-            # A session of its own: Ctrl-C at the terminal is for the owner, who then stops the broker in its own order.
-            self._keeper = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True, cwd=self.data_dir
-            )
-        pid = self._keeper.pid if detached else self._await_pid(pid_file)
-        self._broker = process_id(pid)
-
-    def _await_pid(self, pid_file: Path) -> int:
-        assert self._keeper is not None
-        deadline = time.monotonic() + self.start_timeout_s
-        while not pid_file.exists():
-            if self._keeper.poll() is not None or time.monotonic() > deadline:
-                raise _start_failure(self._last_words(), self.log_file)
-            time.sleep(POLL_S)
-        return int(pid_file.read_text(encoding="ascii"))
-
-    def _java(self, java: Java, paths: Sequence[Path]) -> list[str]:
-        """The command up to the class: the class path, memory, and logging into our file."""
-        return [
-            str(java.program),
-            f"-Xmx{self.heap_mb}m",
-            "-XX:+ExitOnOutOfMemoryError",
-            f"-Dlog4j2.configurationFile={self.data_dir / 'log4j2.properties'}",
-            "-cp",
-            os.pathsep.join(map(str, paths)),
-        ]
-
-    def _await_ready(self) -> None:
-        """Wait until a client's call is answered by a broker that takes part in the cluster."""
-        assert self._keeper is not None
-        log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
-        deadline = time.monotonic() + self.start_timeout_s
-        while not (listens(HOST, self.port) and _answers(self.bootstrap_servers)):
-            if self._keeper.poll() is not None:
-                words = self._last_words(log_start)
-                for port in [self.port, *(self._ports or ())[1:], *(one.port for one in self.listeners)]:
-                    if "Address already in use" in words and not is_free(HOST, port):
-                        raise PortTaken(HOST, port)
-                raise _start_failure(words, self.log_file)
-            if time.monotonic() > deadline:
-                raise BrokerStartFailed(
-                    f"the embedded broker was not ready after {self.start_timeout_s:.0f} s: see {self.log_file}"
-                )
-            time.sleep(POLL_S)
-
-    def _last_words(self, log_start: int = 0) -> str:
-        """What the broker said before it ended: errors of its log, else its console."""
-        text = ""
-        with contextlib.suppress(OSError), self.log_file.open("rb") as file:
-            file.seek(log_start)
-            text = file.read().decode("utf-8", "replace")
-        lines = [
-            line
-            for line in text.splitlines()
-            if " ERROR " in line or " FATAL " in line or line.startswith(("Caused by:", "java.", "org."))
-        ]
-        if not lines:
-            with contextlib.suppress(OSError):
-                lines = (self.data_dir / "logs" / "console.log").read_text(encoding="utf-8", errors="replace").splitlines()
-        return " | ".join(line.strip() for line in lines[:LOG_LINES_IN_ERROR])
-
     def _record(self, *, detached: bool) -> None:
         assert self._broker is not None
         assert self._ports is not None
@@ -350,15 +254,9 @@ class EmbeddedBroker:
         write_running(self.data_dir, running)
 
     def _reap(self) -> None:
-        """Collect the keeper, which ends with the broker."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is None:
-            return
-        try:
-            keeper.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            keeper.kill()
-            keeper.wait()
+        launch, self._launch = self._launch, None
+        if launch is not None:
+            launch.reap(STOP_S)
 
 
 def resolve_bootstrap(settings: Settings, *, announce: bool = True) -> str:
@@ -374,27 +272,3 @@ def resolve_bootstrap(settings: Settings, *, announce: bool = True) -> str:
     if running := running_broker(Path(settings.broker.data_dir)):
         return running.bootstrap_servers
     return EmbeddedBroker.from_settings(settings, announce=announce).start().bootstrap_servers
-
-
-def _answers(bootstrap_servers: str) -> bool:
-    """Whether a broker takes part in the cluster and tells a client so."""
-    from confluent_kafka import KafkaError, KafkaException
-    from confluent_kafka.admin import AdminClient
-
-    # What librdkafka would log here (connection refused, again) is what is being waited for.
-    conf: dict[str, Any] = {"bootstrap.servers": bootstrap_servers, "log_level": 0, "error_cb": _ignore}
-    client = AdminClient(conf)
-    try:
-        return bool(client.list_topics(timeout=ANSWER_S).brokers)
-    except KafkaException as error:
-        if error.args[0].code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT):
-            return False
-        raise
-
-
-def _ignore(_error: object) -> None:
-    """An error that the caller of the client sees anyway."""
-
-
-def _start_failure(words: str, log_file: Path) -> BrokerStartFailed:
-    return BrokerStartFailed(f"the embedded broker ended before it was ready ({words or 'it said nothing'}): see {log_file}")
