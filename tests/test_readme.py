@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,8 +105,12 @@ def test_the_commands_of_the_readme_run_in_order(tmp_path: Path, environment: di
 
 
 def _end_group(group: int) -> bool:
-    """Kill what is left of the shell's process group; say whether anything was."""
+    """Let the shell's process group end by itself (a stopping worker finishes its turn), kill what is left; say whether anything was."""
+    deadline = time.monotonic() + STOP_S
     try:
+        while time.monotonic() < deadline:
+            os.killpg(group, 0)
+            time.sleep(0.05)
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:
         return False

@@ -414,7 +414,7 @@ def test_a_broker_without_kafka_transactions(stern: EmbeddedBroker, tmp_path: Pa
     job.environment |= secure | {"ANTIPHON_KAFKA__BOOTSTRAP_SERVERS": stern.address("SECURE")}
     job.create(job.source, job.out)
     job.produce(range(50))
-    answer = job.run("worker", "tally", within_s=TRANSACTIONS_S + 5)
+    answer = job.run("worker", "tally", within_s=TRANSACTIONS_S)
     assert answer.code == 3
     assert "does not do kafka transactions" in answer.error
     assert job.topics() == {job.source, job.out}
