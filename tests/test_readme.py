@@ -105,7 +105,7 @@ def test_the_commands_of_the_readme_run_in_order(tmp_path: Path, environment: di
 
 
 def _end_group(group: int) -> bool:
-    """Let the shell's process group end by itself (a stopping worker finishes its turn), kill what is left; say whether anything was."""
+    """Let the shell's process group end by itself (a worker finishes its turn), kill what is left; say whether anything was."""
     deadline = time.monotonic() + STOP_S
     try:
         while time.monotonic() < deadline:

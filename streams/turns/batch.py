@@ -402,6 +402,20 @@ class Batch:
 _current: ContextVar[Batch | None] = ContextVar("antiphon_batch", default=None)
 
 
+def joined_batch() -> Batch | None:
+    """Return the batch that a send made here belongs to; None outside batches.
+
+    Raises:
+        ProcessorError: The batch has ended, or was given up: what its processor still sends must reach nobody.
+    """
+    batch = _current.get()
+    if batch is not None and batch.ended:
+        raise ProcessorError(
+            f"sent after its batch of {batch.topic}/{batch.partition} ended: send inside the loop over the stream"
+        )
+    return batch
+
+
 def current_batch() -> Batch | None:
     """Return the batch that the running processor is working on, if it is working on one."""
     batch = _current.get()

@@ -68,6 +68,7 @@ class TurnConsumer(driver.Consumer):
         self._tidied_at = 0.0
         self._kick = asyncio.Event()
         self._taken_over: list[float] = []
+        self._revoked = False
         self.waiting_for = ""
         """What keeps the gate from opening, in words; empty when nothing does."""
 
@@ -211,11 +212,15 @@ class TurnConsumer(driver.Consumer):
         positions = await self._positions(tps, generation)
         if positions is None:
             return
+        if await app.tables.recovery.outgrown(self):
+            self.log.warning("a changelog has grown since its end was read: reading on before turns start")
+            app.tables.recovery.restart(generation)
+            return
         if positions:
             await self._thread.seek_wait(positions)
         await self.hold_changelogs(True)
-        if app.consumer_generation_id != generation or coordinator.generation != generation:
-            return
+        if self._revoked or app.consumer_generation_id != generation or coordinator.generation != generation:
+            return  # a rebalance has begun meanwhile; the next assignment opens the gate
         self._reseek = set(positions)
         self.observer.rebalanced(generation=generation, partitions=len(positions))
         self.log.info(
@@ -273,10 +278,17 @@ class TurnConsumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish what runs before the partitions go."""
+        self._revoked = True
         await self.close_gate(self.app.options.revoke_grace_s)
         self.observer.partitions_revoked(partitions=[(tp.topic, tp.partition) for tp in revoked if self._batched(tp)])
         self.observer.tables_revoked(partitions=[(table, partition) for table, partition, _ in self.app.tables.sizes()])
         await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Forget what an earlier generation left; recovery opens the gate."""
+        self.runner.forget()
+        self._revoked = False
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
         """Seek the partitions that Faust itself commits; `open` seeks the batched ones."""

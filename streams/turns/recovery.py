@@ -49,6 +49,7 @@ class TurnRecovery(Recovery):
 
     async def _build_highwaters(self, consumer: Any, tps: set[TP], destination: Counter[TP], title: str) -> None:
         self.signal_recovery_end.clear()
+        destination.clear()
         if title == "active":
             self.prepared = False
         await consumer.committer.run(consumer.committer.ready)
@@ -77,7 +78,8 @@ class TurnRecovery(Recovery):
         if tps:
             await consumer.seek_wait({tp: max(offsets[tp] + 1, starts[tp]) for tp in tps})
         if title == "active":
-            self.reading = self.prepared = True
+            self.reading = True
+            self.prepared = all(tp in self.active_highwaters for tp in tps)
             consumer.kick()
 
     def _behind(self, tp: TP, highwater: int) -> bool:
@@ -85,7 +87,17 @@ class TurnRecovery(Recovery):
 
     def need_recovery(self) -> bool:
         """Whether the reader's position is still short of an active changelog's end."""
-        return any(self._behind(tp, highwater) for tp, highwater in self.active_highwaters.items() if tp in self.active_tps)
+        highwaters = self.active_highwaters
+        return any(tp not in highwaters or self._behind(tp, highwaters[tp]) for tp in self.active_tps)
+
+    async def outgrown(self, consumer: Any) -> bool:
+        """Whether an active changelog has grown past the end that this round aimed at.
+
+        A frozen predecessor may complete a kafka transaction after we read the ends. Once committed offsets are stable for our
+        generation no such transaction can be left, so asked after that the answer is final.
+        """
+        ends = await consumer.lookup.ask(consumer.lookup.ends, set(self.active_tps))
+        return any(end - 1 > self.active_highwaters.get(tp, -1) for tp, end in ends.items())
 
     def loaded(self, tp: TP, records: Sequence[Record]) -> None:
         """Apply one fetched batch of changelog records."""
@@ -124,6 +136,13 @@ class TurnRecovery(Recovery):
     async def _slurp_changelogs(self) -> None:
         await self.wait_until_stopped()  # the consumer's loop loads changelogs itself
 
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:  # noqa: ASYNC109 Faust's signature
+        """Wait without Faust's timeout: past it the service would end for good, and the worker with it, in silence.
+
+        Our steps ask until they are answered; a rebalance or a stop still interrupts them.
+        """
+        await super()._wait(coro)
+
     def restart(self, generation_id: int) -> None:
         """Read again what the changelogs have beyond what is held, then open the gate anew."""
         self._generation_id = generation_id
@@ -132,8 +151,7 @@ class TurnRecovery(Recovery):
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
         """Open the gate for turns when the tables are ready.
 
-        Faust's steps before this one end silently when the broker does not answer in time; a table is complete only when this
-        round has learnt where every changelog ends and has read that far.
+        A table is complete only when this round has learnt where every changelog ends and has read that far.
         """
         if not self.prepared or self.need_recovery():
             self.log.warning("the changelogs could not be read to their ends; starting recovery again")

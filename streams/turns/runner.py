@@ -105,7 +105,8 @@ class Runner:
     # ---- opening and closing
 
     def open(self, member: bytes, positions: dict[TP, int]) -> None:
-        """Accept records from these positions for the generation that `member` stands for."""
+        """Accept records from these positions for the generation that `member` stands for; forget whatever came before it."""
+        self.forget()
         self.lanes = Lanes(positions, batch_records_max=self._shell.batch_records_max)
         self.member, self.accepting = member, True
         self.dispatch()

@@ -39,7 +39,7 @@ _AS_IT_IS: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DAT
 class JsonCodec:
     """JSON by orjson. Keys: strings, numbers, booleans, None and tuples of these. Values: whatever JSON has, also nested.
 
-    What would come back as something else is refused (dataclasses, dates), so that a recovered table equals the one that was lost.
+    What would come back as something else is refused (dataclasses, dates): a recovered table equals the one that was lost.
     Two things are not noticed: a tuple comes back as a list, and NaN and the infinities as None.
     """
 

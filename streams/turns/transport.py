@@ -14,7 +14,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, RecordMetadata
 
 from streams.turns import records
-from streams.turns.batch import Headers, current_batch
+from streams.turns.batch import Headers, joined_batch
 
 if TYPE_CHECKING:
     from faust.types import FutureMessage
@@ -62,7 +62,7 @@ class TurnProducer(driver.Producer):
         transactional_id: str | None = None,
     ) -> Awaitable[RecordMetadata]:
         """Send a record."""
-        batch = current_batch()
+        batch = joined_batch()
         if batch is None:
             sent: Awaitable[RecordMetadata] = await super().send(
                 topic, key, value, partition, timestamp, headers, transactional_id=transactional_id
@@ -77,7 +77,7 @@ class TurnProducer(driver.Producer):
 
     def send_soon(self, fut: FutureMessage) -> None:
         """Send a record from code that cannot await (`topic.send_soon`): stock Faust buffers it, outside every transaction."""
-        batch = current_batch()
+        batch = joined_batch()
         if batch is None:
             super().send_soon(fut)
             return

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from schemas.work import ChangeCommitted
 from streams.codec import Codec
 from streams.errors import ProcessorError
-from streams.turns.batch import GONE, Batch, current_batch, enter_batch, isolated, sorted_outputs
+from streams.turns.batch import GONE, Batch, current_batch, enter_batch, isolated, joined_batch, sorted_outputs
 from streams.turns.stores import MemoryParts
 from tests.streams.turns.fakes import FakeRecord, batch, records, table
 
@@ -409,3 +409,18 @@ def test_a_batch_knows_its_place() -> None:
     """Topic, partition and number of records."""
     made = Batch(TP("in", 3), cast(Any, records([7, 8])), now_ms=1, next_offset=9, below=lambda _: (), codec=cast(Any, None))
     assert (made.topic, made.partition, len(made), made.effects.next_offset, made.effects.tp) == ("in", 3, 2, 9, TP("in", 3))
+
+
+def test_a_send_of_a_batch_that_was_given_up_reaches_nobody() -> None:
+    """Faust's own sends find the batch ended and raise, instead of leaving at once, outside every transaction."""
+    given_up = batch()
+    enter_batch(given_up)
+    try:
+        assert joined_batch() is given_up
+        given_up.ended = True
+        with pytest.raises(ProcessorError, match="sent after its batch"):
+            joined_batch()
+        enter_batch(None)
+        assert joined_batch() is None
+    finally:
+        enter_batch(None)
