@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_state_dir", "check_topics", "check_transactions"]
 
-TRANSACTIONS_TIMEOUT_S: Final = 20.0
+TRANSACTIONS_TIMEOUT_S: Final = 15.0
 """A fresh broker makes its transaction topic at the first ask, which takes seconds."""
 STATE_DIR_FREE_BYTES: Final = 64 << 20
 """Less free space than RocksDB's write buffers of a few partitions: it would stop within minutes."""
