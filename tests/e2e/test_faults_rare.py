@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from streams.broker import EmbeddedBroker, Listener
 from streams.ports import free_port
@@ -67,13 +67,10 @@ def test_recovery_from_a_compacted_changelog(kafka: EmbeddedBroker, tmp_path: Pa
         trial.wait_committed(trial.sent)
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
         changelog = f"{trial.name}-counts-changelog"
-        quick = {
-            "segment.ms": "100",
-            "min.cleanable.dirty.ratio": "0.001",
-            "max.compaction.lag.ms": "100",
-            "cleanup.policy": "compact",
-        }
-        for future in admin.alter_configs([ConfigResource(ResourceType.TOPIC, changelog, set_config=quick)]).values():
+        quick = {"segment.ms": "100", "min.cleanable.dirty.ratio": "0.001", "max.compaction.lag.ms": "100"}
+        entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in quick.items()]
+        resource = ConfigResource(ResourceType.TOPIC, changelog, incremental_configs=entries)
+        for future in admin.incremental_alter_configs([resource]).values():
             future.result()
         trial.produce(b"more %d" % i for i in range(2_000))
         trial.wait_committed(trial.sent)
