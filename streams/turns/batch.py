@@ -24,10 +24,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
+from streams.codec import Record as DecodableRecord
 from streams.errors import ProcessorError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from faust.types import TP
 
@@ -50,20 +51,8 @@ Headers = list[tuple[str, bytes]]
 Output = tuple[str, bytes | None, bytes | None, int, Headers | None]
 
 
-class Record(Protocol):
-    """A record as read from the log (aiokafka's ConsumerRecord has this shape)."""
-
-    @property
-    def topic(self) -> str:
-        """Topic it lies in."""
-
-    @property
-    def partition(self) -> int:
-        """Partition it lies in."""
-
-    @property
-    def offset(self) -> int:
-        """Its offset there."""
+class Record(DecodableRecord, Protocol):
+    """A record as read from the log: what the codec reads, and its key and time."""
 
     @property
     def timestamp(self) -> int:
@@ -72,14 +61,6 @@ class Record(Protocol):
     @property
     def key(self) -> bytes | None:
         """Its key."""
-
-    @property
-    def value(self) -> bytes | None:
-        """Its value."""
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]:
-        """Its headers, in order."""
 
 
 class Partitioned(Protocol):
@@ -425,8 +406,3 @@ def current_batch() -> Batch | None:
 def enter_batch(batch: Batch | None) -> None:
     """Make `batch` the current one for this task."""
     _current.set(batch)
-
-
-def sorted_outputs(effects: Iterable[Effects]) -> list[Output]:
-    """Return the outputs of several batches in the order they were collected."""
-    return [output for e in effects for output in e.outputs]

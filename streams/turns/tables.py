@@ -6,7 +6,7 @@ changes memory and changelog without any offset or transaction around it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -282,6 +282,3 @@ class TurnTables(TableManager):
         for table in self.values():
             for partition in table.parts.partitions():
                 yield table.name, partition, table.parts.size(partition)
-
-
-TableFactory = Callable[..., Table]
