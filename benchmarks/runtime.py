@@ -11,14 +11,14 @@ import os
 import secrets
 import statistics
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from confluent_kafka import Producer
 
+from benchmarks.children import environment, python, result
 from benchmarks.jobs.work import PARTITIONS, records
 from streams.bench import Bar, BenchReport, Progress, Row
 from streams.broker import EmbeddedBroker
@@ -31,30 +31,8 @@ STOCK_SHARE: Final = {"plain": 10, "table": 25}
 """Stock Faust gets this fraction of the events: it takes as long for them."""
 COMMANDS: Final = 500
 RECOVERED_KEYS: Final = 100_000
-JOB_TIMEOUT_S: Final = 300.0
 
 Jobs = Mapping[str, Callable[[], dict[str, float]]]
-
-
-def _python(module: str, *args: str) -> list[str]:
-    return [sys.executable, "-m", f"benchmarks.jobs.{module}", *args]
-
-
-def _result(command: list[str], mark: str = "RESULT ") -> dict[str, Any]:
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=JOB_TIMEOUT_S, check=False, env=os.environ | {"PYTHONPATH": _root()}
-    )
-    for line in done.stdout.splitlines():
-        if (at := line.find(mark)) >= 0:
-            found: dict[str, Any] = json.loads(line[at + len(mark) :])
-            return found
-    raise RuntimeError(
-        f"{' '.join(command[2:])} ended with {done.returncode} and no result: {(done.stderr or done.stdout)[-800:]}"
-    )
-
-
-def _root() -> str:
-    return os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]))
 
 
 def _fill(servers: str, topic: str, count: int) -> None:
@@ -84,9 +62,7 @@ class _Worker:
     """A processor that runs while something else is measured."""
 
     def __init__(self, command: list[str]) -> None:
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ | {"PYTHONPATH": _root()}
-        )
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment())
         self.ready: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -110,8 +86,8 @@ def _round_trip(servers: str, name: str) -> dict[str, float]:
     source, out = f"{name}.in", f"{name}.out"
     topics.create(source, partitions=PARTITIONS)
     topics.create(out, partitions=PARTITIONS)
-    with _Worker(_python("echo", servers, source, out, name)):
-        return _result(_python("latency", servers, source, out, str(COMMANDS)))
+    with _Worker(python("echo", servers, source, out, name)):
+        return result(python("latency", servers, source, out, str(COMMANDS)))
 
 
 def _recovery(servers: str, name: str) -> dict[str, float]:
@@ -119,7 +95,7 @@ def _recovery(servers: str, name: str) -> dict[str, float]:
     topics.create(f"{name}.in", partitions=PARTITIONS)
     topics.create(f"{name}-counts-changelog", partitions=PARTITIONS, config=COMPACTED)
     _fill_changelog(servers, f"{name}-counts-changelog", RECOVERED_KEYS)
-    with _Worker(_python("echo", servers, f"{name}.in", f"{name}.in", name)) as worker:
+    with _Worker(python("echo", servers, f"{name}.in", f"{name}.in", name)) as worker:
         if worker.ready["records"] != RECOVERED_KEYS:
             raise RuntimeError(f"recovered {worker.ready['records']} of {RECOVERED_KEYS} keys")
         return {"seconds": worker.ready["recovery_s"]}
@@ -127,7 +103,7 @@ def _recovery(servers: str, name: str) -> dict[str, float]:
 
 def _jobs(servers: str, source: str, out: str) -> Jobs:
     def job(module: str, count: int, *more: str) -> Callable[[], dict[str, float]]:
-        return lambda: _result(_python(module, servers, source, out, str(count), *more))
+        return lambda: result(python(module, servers, source, out, str(count), *more))
 
     return {
         "bare loop": job("bare", EVENTS),
