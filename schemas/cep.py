@@ -1,4 +1,4 @@
-"""What pattern matching says: matches, partial matches that ended, events that came too late, and which pattern version holds where.
+"""What pattern matching says: matches, partial matches that ended, late events, and which version of a pattern holds where.
 
 All but the last two are keyed by the correlation key, so whoever follows one agent, task or file reads its results in order.
 Times are event times in epoch milliseconds, except `detected_at`, the wall clock of the turn that wrote the event.

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import faust
+from faust.types import TP
 
 from streams.codec import Codec
 from streams.errors import AntiphonError, ProcessorError, TopicMissing
@@ -71,6 +72,9 @@ class App(faust.App):
         self.failure: BaseException | None = None
         """What stopped this worker, where something did."""
         self.batch_topics: tuple[str, ...] = ()
+        self.source_partitions = 0
+        """How many partitions the source topics have; known when the worker has been checked."""
+        self._own_topics: dict[str, tuple[int | None, dict[str, str]]] = {}
         self._topics_known: set[str] = set()
         servers = str(options.client["bootstrap.servers"])
         super().__init__(
@@ -136,6 +140,20 @@ class App(faust.App):
             self.batch_topics = (*self.batch_topics, name)
         return BatchTopic(self, topics=[name], key_type=None, value_type=None, allow_empty=True, acks=False, **kwargs)
 
+    def own_topic(self, name: str, *, partitions: int | None = None, config: dict[str, str] | None = None) -> str:
+        """Declare a topic that is this app's own business, as its changelogs are: the worker makes it when it starts.
+
+        Args:
+            name: Its name.
+            partitions: How many; None for as many as the sources have.
+            config: Its settings.
+
+        Returns:
+            The name.
+        """
+        self._own_topics[name] = (partitions, config or {})
+        return name
+
     def Table(self, name: str, **kwargs: Any) -> Table:  # noqa: N802 as Faust calls it
         """Declare a table (see `streams.turns.tables`); it has as many partitions as the topics that are processed with it."""
         table: Table = super().Table(name, **kwargs)
@@ -182,8 +200,10 @@ class App(faust.App):
         self.finalize()
         options, topics = self.options, self._topics()
         changelogs = {table.changelog_topic_name: table.partitions for table in self.tables.values()}
+        sources = [name for name in self.batch_topics if name not in self._own_topics]
         preflight.check_state_dir(options)
-        partitions = preflight.check_topics(topics, options, sources=self.batch_topics, changelogs=changelogs)
+        partitions = preflight.check_topics(topics, options, sources=sources, changelogs=changelogs)
+        self.source_partitions = partitions
         if options.guarantee == "exactly_once":
             preflight.check_transactions(options, self.conf.id)
         for table in self.tables.values():
@@ -193,6 +213,8 @@ class App(faust.App):
                 replication_factor=options.replication_factor,
                 config={"cleanup.policy": "compact"},
             )
+        for name, (asked, config) in self._own_topics.items():
+            topics.ensure(name, partitions=asked or partitions, replication_factor=options.replication_factor, config=config)
         topics.ensure(
             options.dead_letter_topic,
             partitions=options.partitions,
@@ -241,6 +263,15 @@ class App(faust.App):
                 self._consumer.runner.lanes.batch_records_max = self.options.batch_records_max
 
     # ---- seeing
+
+    def wake(self) -> None:
+        """Give every source partition a batch now, with or without records: what processors decide by has changed."""
+        if self._consumer is not None:
+            self._consumer.runner.wake()
+
+    def caught_up(self, topic: str, partition: int) -> bool:
+        """Return whether the running batch of a partition goes to the end of what could be read at the last fetch."""
+        return self._consumer is not None and bool(self._consumer.caught_up(TP(topic, partition)))
 
     def status(self) -> Status:
         """Return how this worker stands."""

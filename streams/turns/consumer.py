@@ -101,6 +101,11 @@ class TurnConsumer(driver.Consumer):
         state = self._partition_state(tp)
         return None if state is None else state.lso
 
+    def caught_up(self, tp: TP) -> bool:
+        """Return whether no record waits behind the running batch: everything up to the end seen last has been taken."""
+        lanes, end = self.runner.lanes, self.log_end(tp)
+        return lanes is not None and end is not None and lanes.received.get(tp, -1) >= end and not lanes.waiting(tp)
+
     def _partition_state(self, tp: TP) -> Any:
         consumer = self._thread._consumer
         subscription = None if consumer is None else consumer._subscription.subscription

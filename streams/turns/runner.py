@@ -160,6 +160,13 @@ class Runner:
         if self.lanes is not None:
             self._paused(tp, self.lanes.offer(tp, records))
 
+    def wake(self) -> None:
+        """Let every topic partition have a batch now, as if its timer were due."""
+        if self.lanes is None:
+            return
+        self.lanes.due.update(dict.fromkeys(self.lanes.received, 0))
+        self.dispatch()
+
     def _paused(self, tp: TP, change: bool | None) -> None:
         if change is not None:
             hook = self._shell.observer.partition_paused if change else self._shell.observer.partition_resumed
