@@ -1,0 +1,100 @@
+"""The engine: one pattern, compiled, and the state of any number of keys.
+
+    matcher = Matcher(compile_pattern(pattern))
+    states, out = {}, Outputs()
+    matcher.run(states, [{"id": "e1", "key": "agent-7", "ts": 1_000, "type": "tool.failed"}], out)
+
+Two backends do the same. *general* runs the automaton as it stands. *generated* is source made for the pattern, several times as fast,
+where the pattern allows it. Each is the other's oracle; `backend="auto"` takes the generated one where it can.
+
+The state of a key belongs to the caller (a dict here, a table's row in a worker). It is opaque, except through this class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, MutableMapping
+from typing import Any, Final, Literal, Protocol
+
+from processors.core.cep import snapshot
+from processors.core.cep.automaton import Automaton, PatternError
+from processors.core.cep.compiler import compile_pattern
+from processors.core.cep.general import GeneralBackend
+from processors.core.cep.generated import GeneratedBackend, why_not
+from processors.core.cep.outputs import EventFields, Outputs, PartialMatch
+
+__all__ = ["PARTIAL_MATCHES_MAX", "Backend", "Matcher", "compile_pattern"]
+
+PARTIAL_MATCHES_MAX: Final = 1000
+"""Partial matches of one key: a relaxed loop over a busy key stays far below; a thousand small ones take about 100 KiB."""
+
+State = Any
+States = MutableMapping[Hashable, State]
+
+
+class Backend(Protocol):
+    """What runs an automaton; see `general` for what each method promises."""
+
+    name: str
+
+    def run(self, states: States, events: Iterable[EventFields], out: Outputs) -> None: ...
+    def advance(self, states: States, key: Hashable, ts: int, out: Outputs) -> None: ...
+    def deadline(self, state: State) -> int | None: ...
+    def copy(self, state: State) -> State: ...
+    def partials(self, state: State) -> tuple[list[Any], list[Any], int]: ...
+    def restore(self, partial: list[Any], completed: list[Any], seq: int) -> State: ...
+    def view(self, state: State) -> list[PartialMatch]: ...
+
+
+class Matcher:
+    """A pattern at work.
+
+    Args:
+        automaton: From `compile_pattern`.
+        backend: "auto", "general" or "generated".
+        partial_matches_max: Partial matches kept for one key, at least 1; the oldest are evicted beyond it.
+
+    Raises:
+        PatternError: "generated" was asked for, and the pattern needs the general backend.
+    """
+
+    def __init__(
+        self,
+        automaton: Automaton,
+        *,
+        backend: Literal["auto", "general", "generated"] = "auto",
+        partial_matches_max: int = PARTIAL_MATCHES_MAX,
+    ) -> None:
+        if partial_matches_max < 1:
+            raise PatternError(f"partial_matches_max is {partial_matches_max}: at least 1 is needed", "pattern")
+        self.automaton = automaton
+        self.partial_matches_max = partial_matches_max
+        generated = backend == "generated" or (backend == "auto" and why_not(automaton) is None)
+        made = GeneratedBackend if generated else GeneralBackend
+        self._backend: Backend = made(automaton, partial_matches_max)
+        self.run = self._backend.run
+        self.advance = self._backend.advance
+        self.deadline = self._backend.deadline
+        self.copy = self._backend.copy
+        self.view = self._backend.view
+
+    @property
+    def backend(self) -> str:
+        """The backend at work: "general" or "generated"."""
+        return self._backend.name
+
+    @property
+    def source(self) -> str | None:
+        """The generated source, for people to read; None with the general backend."""
+        return self._backend.source if isinstance(self._backend, GeneratedBackend) else None
+
+    def dump(self, state: State) -> list[Any]:
+        """The state of a key as a JSON value; `load` of any backend reads it."""
+        return snapshot.dump(*self._backend.partials(state))
+
+    def load(self, value: list[Any]) -> State:
+        """The state that `dump` wrote.
+
+        Raises:
+            StateMismatch: It was written for another pattern.
+        """
+        return self._backend.restore(*snapshot.load(value, self.automaton))
