@@ -1,6 +1,7 @@
 """Runs recorded cases of Apache Flink CEP through the engine and compares: `antiphon cep check CASES.jsonl`.
 
-A case is a pattern, events, and what Flink 2.2 made of them; the format is described in docs/cep-differences.md. Compared as multisets:
+A case is a pattern, events, and what Flink 2.2 made of them; the format is described in docs/cep-differences.md. Compared as
+multisets:
 matches with the time they were found at, timed-out partial matches, late events, and whether the pattern was refused.
 
 Left out: cases whose `ties` is `observed`, where Flink's own answer hangs on the order in which a queue holds equals. Deliberate
@@ -24,7 +25,7 @@ from processors.core.cep.expressions import ExpressionError
 from processors.core.cep.model import Pattern
 from processors.core.cep.outputs import EventFields, Outputs, SkipMissed
 
-__all__ = ["DEVIATIONS", "Backend", "CaseError", "Found", "Verdict", "check_case", "check_file", "cases_of", "run_case"]
+__all__ = ["DEVIATIONS", "Backend", "CaseError", "Found", "Verdict", "cases_of", "check_case", "check_file", "run_case"]
 
 Backend = Literal["auto", "general", "generated"]
 Status = Literal["passed", "failed", "deviation", "skipped"]
@@ -40,8 +41,8 @@ EXACT: Final = 1 << 53
 
 DEVIATIONS: Final[Mapping[str, str]] = {
     "deadline-timers": (
-        "a window between two events (`previous_and_current`, `times.within_ms`) ends at the watermark that passes it; Flink's operator"
-        " sets no timer for it and notices with the key's next event"
+        "a window between two events (`previous_and_current`, `times.within_ms`) ends at the watermark that passes it;"
+        " Flink's operator sets no timer for it and notices with the key's next event"
     ),
 }
 """Rules by which we differ from Flink on purpose, each with its reason."""
@@ -101,7 +102,11 @@ def cases_of(path: Path) -> Iterator[dict[str, Any]]:
                 case = json.loads(line)
             except ValueError as error:
                 raise CaseError(f"{path}:{number}: not JSON: {error}") from None
-            if not isinstance(case, dict) or not isinstance(case.get("pattern"), dict) or not isinstance(case.get("events"), list):
+            if (
+                not isinstance(case, dict)
+                or not isinstance(case.get("pattern"), dict)
+                or not isinstance(case.get("events"), list)
+            ):
                 raise CaseError(f"{path}:{number}: a case is an object with `pattern` and `events`")
             yield case
 
@@ -221,7 +226,7 @@ class _Driver:
             else:
                 self._matcher.advance(self._states, key, ts, self.out)
 
-    def _wake(self, key: Any, now: int) -> None:
+    def _wake(self, key: str, now: int) -> None:
         timers = self._timers.setdefault(key, set())
         if self._flink_timers and not any(timer <= now for timer in timers):
             return
@@ -246,7 +251,7 @@ def _event(item: Mapping[str, Any]) -> EventFields:
     return event
 
 
-def _double(value: Any) -> Any:
+def _double(value: object) -> object:
     """A whole number too large for a double becomes the nearest one, as the format says."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > EXACT:
         try:

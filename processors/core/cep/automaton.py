@@ -6,7 +6,8 @@ A *partial match* sits in one state. On an event, starting from that state, ever
     ignore    the event does not join; the partial match goes on in the target (which may be the same state)
     proceed   no step of its own: the target's edges count as this state's (an epsilon edge)
 
-No edge held: the partial match dies. Several held: it splits. It is a match when it gets to the *final* state, and it dies with all
+No edge held: the partial match dies. Several held: it splits. It is a match when it gets to the *final* state, and it dies
+with all
 that it split into when it gets to a *stop* state (a negation came true). A *pending* state waits for its window to end: what sits
 there when the time is up is a match (`notFollowedBy` at the end). There is always one empty partial match in the *start* state.
 
@@ -22,7 +23,19 @@ from typing import Final, Literal
 from processors.core.cep.expressions import Agg, Const, Expr, Op
 from schemas.errors import AntiphonError
 
-__all__ = ["FALSE", "TRUE", "Action", "Automaton", "Edge", "Kind", "PatternError", "State", "aggregates_of", "conjunction", "negation"]
+__all__ = [
+    "FALSE",
+    "TRUE",
+    "Action",
+    "Automaton",
+    "Edge",
+    "Kind",
+    "PatternError",
+    "State",
+    "aggregates_of",
+    "conjunction",
+    "negation",
+]
 
 Action = Literal["take", "ignore", "proceed"]
 Kind = Literal["start", "normal", "pending", "stop", "final"]

@@ -1,12 +1,12 @@
-"""From a pattern to its automaton, built from the last stage to the first: each stage is given the state to go on to (its *sink*).
+"""From a pattern to its automaton, from the last stage to the first: each stage is given the state to go on to, its *sink*.
 
-The construction is Flink's (`NFACompiler` of 2.2), state for state, because which partial matches exist at which moment decides what a
-skip strategy removes. The parts:
+The construction is Flink's (`NFACompiler` of 2.2), state for state, because which partial matches exist at which moment
+decides what a skip strategy removes. The parts:
 
 * a **single** stage is a state that takes its event into the sink and ignores others as its contiguity says: strict ignores
   nothing, relaxed what does not fit, any everything;
-* an **optional** stage also proceeds to its sink. What waits then goes on in a second state without that edge, or each event that is
-  ignored would split the partial match again;
+* an **optional** stage also proceeds to its sink. What waits then goes on in a second state without that edge, or each event
+  that is ignored would split the partial match again;
 * **times** is that state several times over; a **loop** ends in a state that takes into itself;
 * a **negation** is a stop state, reached by a proceed edge from every state that the negation is about; at the end of a pattern
   with a window it is a pending state;
@@ -122,7 +122,7 @@ class _Builder:
             for state in self.states:
                 if state.window_ms is not None and state.window_ms > self.window_ms:
                     raise PatternError(
-                        f"it may wait {state.window_ms} ms for one event and {self.window_ms} ms for the whole: shorten the first",
+                        f"it may wait {state.window_ms} ms for one event, and the whole {self.window_ms} ms: shorten the first",
                         state.stage,
                     )
         if self._last.consuming == "not_follow" and not self.window_ms:
@@ -460,5 +460,3 @@ def _only_without(state: State, condition: Expr) -> None:
     """A greedy loop takes what it can: what comes after it takes only what the loop does not."""
     for edge in state.edges:
         edge.condition = conjunction(edge.condition, negation(condition))
-
-

@@ -1,7 +1,9 @@
 """Conditions as Python source: an expression tree becomes one expression of the generated code, never walked again.
 
-The rules of the values are the case format's: numbers compare with numbers, strings with strings, everything else is false; `True` is not
-1; arithmetic on what is no number is null; a field that is missing is null; `and`, `or`, `not` count everything but `True` as false.
+The rules of the values are the case format's: numbers compare with numbers, strings with strings, everything else is false;
+`True` is not
+1; arithmetic on what is no number is null; a field that is missing is null; `and`, `or`, `not` count everything but `True` as
+false.
 
 Source that is made here uses the names of `SCOPE`, the event as `e`, the last node taken as `n` and its time as `ts`.
 A *node* is `(parent, event, stage, seq)`: the events of a partial match from the last to the first.
@@ -18,6 +20,8 @@ from processors.core.cep.expressions import Agg, Const, Expr, Field, Op, Ts
 __all__ = ["SCOPE", "Condition", "Names", "Node", "compile_condition", "events_of", "test_source", "value_source"]
 
 Node = tuple[Any, dict[str, Any], str, int]
+Value = Any
+"""What a field may hold: a number, a string, a boolean, null, or anything else, which no comparison holds of."""
 Condition = Callable[[dict[str, Any], "Node | None"], bool]
 
 _ORDER: Final = {"<", "<=", ">", ">="}
@@ -34,14 +38,14 @@ def _equal(left: object, right: object) -> bool:
     return bool(left == right)
 
 
-def _less(left: Any, right: Any) -> bool:
+def _less(left: Value, right: Value) -> bool:
     kind, other = left.__class__, right.__class__
     if kind is int or kind is float:
         return (other is int or other is float) and left < right
     return kind is str and other is str and left < right
 
 
-def _at_most(left: Any, right: Any) -> bool:
+def _at_most(left: Value, right: Value) -> bool:
     kind, other = left.__class__, right.__class__
     if kind is int or kind is float:
         return (other is int or other is float) and left <= right
@@ -49,10 +53,10 @@ def _at_most(left: Any, right: Any) -> bool:
 
 
 def _contains(left: object, right: object) -> bool:
-    return left.__class__ is str and right.__class__ is str and right in left  # type: ignore[operator] # both are str here
+    return left.__class__ is str and right.__class__ is str and right in left
 
 
-def _starts_with(left: Any, right: object) -> bool:
+def _starts_with(left: Value, right: object) -> bool:
     return left.__class__ is str and right.__class__ is str and bool(left.startswith(right))
 
 
@@ -60,7 +64,7 @@ def _among(value: object, choices: tuple[object, ...]) -> bool:
     return any(_equal(value, choice) for choice in choices)
 
 
-def _arithmetic(op: str, *values: Any) -> float | None:
+def _arithmetic(op: str, *values: Value) -> float | None:
     if not all(_is_number(value) for value in values):
         return None
     result = float(values[0])
@@ -84,11 +88,11 @@ def _arithmetic(op: str, *values: Any) -> float | None:
     return result
 
 
-def _neg(value: Any) -> float | None:
+def _neg(value: Value) -> float | None:
     return -value if _is_number(value) else None
 
 
-def _abs(value: Any) -> float | None:
+def _abs(value: Value) -> float | None:
     return abs(value) if _is_number(value) else None
 
 
@@ -131,7 +135,7 @@ def _value(event: dict[str, Any], name: str | None) -> object:
 
 def _numbers(node: Node | None, stage: str, name: str | None) -> list[float]:
     values = (_value(event, name) for event in events_of(node, stage))
-    return [value for value in values if value.__class__ is int or value.__class__ is float]  # type: ignore[misc] # checked right here
+    return [value for value in values if value.__class__ is int or value.__class__ is float]
 
 
 def _sum(node: Node | None, stage: str, name: str | None, default: object) -> object:  # noqa: ARG001 the sum of nothing is 0
@@ -144,11 +148,11 @@ def _avg(node: Node | None, stage: str, name: str | None, default: object) -> ob
 
 
 def _min(node: Node | None, stage: str, name: str | None, default: object) -> object:
-    return min(_numbers(node, stage, name), default=default)  # type: ignore[type-var] # the default is returned as it is
+    return min(_numbers(node, stage, name), default=default)
 
 
 def _max(node: Node | None, stage: str, name: str | None, default: object) -> object:
-    return max(_numbers(node, stage, name), default=default)  # type: ignore[type-var] # the default is returned as it is
+    return max(_numbers(node, stage, name), default=default)
 
 
 SCOPE: Final[dict[str, Any]] = {
@@ -206,7 +210,7 @@ def compile_condition(condition: Expr) -> Condition:
     return compiled
 
 
-def test_source(expr: Expr, names: Names) -> str:
+def test_source(expr: Expr, names: Names) -> str:  # noqa: PLR0911 one return a kind of expression
     """Source that is `True` where `expr` holds and `False` where it does not."""
     if isinstance(expr, Const):
         return "True" if expr.value is True else "False"

@@ -4,8 +4,8 @@
     states, out = {}, Outputs()
     matcher.run(states, [{"id": "e1", "key": "agent-7", "ts": 1_000, "type": "tool.failed"}], out)
 
-Two backends do the same. *general* runs the automaton as it stands. *generated* is source made for the pattern, several times as fast,
-where the pattern allows it. Each is the other's oracle; `backend="auto"` takes the generated one where it can.
+Two backends do the same. *general* runs the automaton as it stands. *generated* is source made for the pattern, several times
+as fast, where the pattern allows it. Each is the other's oracle; `backend="auto"` takes the generated one where it can.
 
 The state of a key belongs to the caller (a dict here, a table's row in a worker). It is opaque, except through this class.
 """
@@ -20,6 +20,7 @@ from processors.core.cep.automaton import Automaton, PatternError
 from processors.core.cep.compiler import compile_pattern
 from processors.core.cep.general import GeneralBackend
 from processors.core.cep.generated import GeneratedBackend, why_not
+from processors.core.cep.ordered import OrderedBackend, why_not_ordered
 from processors.core.cep.outputs import EventFields, Outputs, PartialMatch
 
 __all__ = ["PARTIAL_MATCHES_MAX", "Backend", "Matcher", "compile_pattern"]
@@ -36,13 +37,26 @@ class Backend(Protocol):
 
     name: str
 
-    def run(self, states: States, events: Iterable[EventFields], out: Outputs) -> None: ...
-    def advance(self, states: States, key: Hashable, ts: int, out: Outputs) -> None: ...
-    def deadline(self, state: State) -> int | None: ...
-    def copy(self, state: State) -> State: ...
-    def partials(self, state: State) -> tuple[list[Any], list[Any], int]: ...
-    def restore(self, partial: list[Any], completed: list[Any], seq: int) -> State: ...
-    def view(self, state: State) -> list[PartialMatch]: ...
+    def run(self, states: States, events: Iterable[EventFields], out: Outputs) -> None:
+        """Take in events: the clock of each event's key goes to its time first."""
+
+    def advance(self, states: States, key: Hashable, ts: int, out: Outputs) -> None:
+        """Move the clock of one key."""
+
+    def deadline(self, state: State) -> int | None:
+        """The earliest time at which `advance` does something, ms; None is never."""
+
+    def copy(self, state: State) -> State:
+        """A state that can go its own way."""
+
+    def partials(self, state: State) -> tuple[list[Any], list[Any], int]:
+        """Partial matches, completed ones held back, and the event counter."""
+
+    def restore(self, partial: list[Any], completed: list[Any], seq: int) -> State:
+        """A state from what `partials` of any backend gave."""
+
+    def view(self, state: State) -> list[PartialMatch]:
+        """The partial matches as they stand, oldest first."""
 
 
 class Matcher:
@@ -68,9 +82,7 @@ class Matcher:
             raise PatternError(f"partial_matches_max is {partial_matches_max}: at least 1 is needed", "pattern")
         self.automaton = automaton
         self.partial_matches_max = partial_matches_max
-        generated = backend == "generated" or (backend == "auto" and why_not(automaton) is None)
-        made = GeneratedBackend if generated else GeneralBackend
-        self._backend: Backend = made(automaton, partial_matches_max)
+        self._backend: Backend = _backend(automaton, backend, partial_matches_max)
         self.run = self._backend.run
         self.advance = self._backend.advance
         self.deadline = self._backend.deadline
@@ -85,7 +97,7 @@ class Matcher:
     @property
     def source(self) -> str | None:
         """The generated source, for people to read; None with the general backend."""
-        return self._backend.source if isinstance(self._backend, GeneratedBackend) else None
+        return getattr(self._backend, "source", None)
 
     def dump(self, state: State) -> list[Any]:
         """The state of a key as a JSON value; `load` of any backend reads it."""
@@ -98,3 +110,13 @@ class Matcher:
             StateMismatch: It was written for another pattern.
         """
         return self._backend.restore(*snapshot.load(value, self.automaton))
+
+
+def _backend(automaton: Automaton, wanted: str, partial_matches_max: int) -> Backend:
+    if wanted == "general":
+        return GeneralBackend(automaton, partial_matches_max)
+    if why_not(automaton) is None:
+        return GeneratedBackend(automaton, partial_matches_max)
+    if wanted == "generated" or why_not_ordered(automaton) is None:
+        return OrderedBackend(automaton, partial_matches_max)
+    return GeneralBackend(automaton, partial_matches_max)

@@ -1,35 +1,47 @@
 """The general backend: runs the automaton as it stands, for every pattern. It is the oracle of the generated one.
 
-The state of a key is a `KeyState`: its partial matches, its completed matches that an earlier partial match still holds back, and a
-counter of events. A partial match is a tuple
+The state of a key is a `KeyState`: its partial matches, its completed matches that an earlier partial match still holds back,
+and a counter of events. A partial match is a tuple
 
     (rank, state, node, started, previous)
 
-of its rank (the number of its first event; later events rank higher, the empty partial match last), its state in the automaton, the
-node of its last event, and the times of its first and last event. Without a skip strategy the empty partial match is not kept, and the
-order of the others does not matter; with one they are a heap (`heap`).
+of its rank (the number of its first event; later events rank higher, the empty partial match last), its state in the
+automaton, the
+node of its last event, and the times of its first and last event. Without a skip strategy the empty partial match is not kept,
+and the order of the others does not matter; with one they are a heap (`heap`).
 
 Guarantees:
 
 * a partial match is never changed in place, so a copy of the lists is a copy of the state;
-* with at most `partial_matches_max` partial matches, the matches, timeouts and their times are those of Apache Flink CEP 2.2 on the same
+* with at most `partial_matches_max` partial matches, the matches, timeouts and their times are those of Apache Flink CEP 2.2
+on the same
   events (`antiphon cep check`); beyond it the oldest are evicted, and said to be;
 * a key without a partial match has no state.
 
-Events of a key are taken in the order given. Its clock goes to each event's time first and never back: an event with an earlier time
-than the one before it is taken like any other, and ends no wait.
+Events of a key are taken in the order given. Its clock goes to each event's time first and never back: an event with an
+earlier time than the one before it is taken like any other, and ends no wait.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, MutableMapping
-from typing import Any, Final
+from typing import Final
 
 from processors.core.cep import heap
 from processors.core.cep.automaton import TRUE, Automaton, Edge, State
 from processors.core.cep.conditions import Condition, Node, compile_condition
 from processors.core.cep.expressions import Expr
-from processors.core.cep.outputs import EventFields, Evicted, Match, Outputs, PartialMatch, SkipMissed, TimedOut, evicted_because, stages_of
+from processors.core.cep.outputs import (
+    EventFields,
+    Evicted,
+    Match,
+    Outputs,
+    PartialMatch,
+    SkipMissed,
+    TimedOut,
+    evicted_because,
+    stages_of,
+)
 
 __all__ = ["GeneralBackend", "KeyState", "has_cycle"]
 
@@ -292,7 +304,9 @@ class GeneralBackend:
             return None
         limit = taken[0] if automaton.skip == "to_last" else taken[-1]
         if automaton.throw_on_miss and limit == match[0]:
-            raise SkipMissed(f"skipping to stage {automaton.skip_stage!r} would skip to the match's own first event: {stages_of(node)}")
+            raise SkipMissed(
+                f"skipping to stage {automaton.skip_stage!r} would skip to the match's own first event: {stages_of(node)}"
+            )
         return lambda other: other[2] is not None and other[0] < limit
 
     def _evict(self, state: KeyState, key: Hashable, ts: int, out: Outputs) -> None:

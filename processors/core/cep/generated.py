@@ -1,6 +1,7 @@
 """The generated backend: a function made for one pattern, several times as fast as running its automaton.
 
-It takes patterns without a skip strategy whose only window is from the first event to the last, and no loop over what may be empty;
+It takes patterns without a skip strategy whose only window is from the first event to the last, and no loop over what may be
+empty;
 everything else is the general backend's. What it finds is the same, partial match for partial match: each is the other's oracle.
 
 How the state of a key looks and what the source does is told in `source`; `Matcher.source` shows it.
@@ -15,7 +16,8 @@ from processors.core.cep.automaton import Automaton, PatternError
 from processors.core.cep.conditions import SCOPE, Node
 from processors.core.cep.general import has_cycle
 from processors.core.cep.outputs import EventFields, Evicted, Match, Outputs, PartialMatch, TimedOut, evicted_because, stages_of
-from processors.core.cep.source import plan_of, source_of
+from processors.core.cep.plan import plan_of
+from processors.core.cep.source import source_of
 from processors.core.cep.specialise import OTHER
 
 __all__ = ["GeneratedBackend", "why_not"]
@@ -24,7 +26,8 @@ KeyState = list[Any]
 Partial = tuple[Any, dict[str, Any], str, int]
 
 STATES_MAX: Final = 64
-"""States that hold partial matches: each is a place in every key's state and a test in the source; more is the general backend's."""
+"""States that hold partial matches: each is a place in every key's state and a test in the source; more is the general
+backend's."""
 
 
 def why_not(automaton: Automaton) -> str | None:

@@ -1,8 +1,9 @@
 """The order in which equals leave a queue: the binary heap of `java.util.PriorityQueue`, over a plain list.
 
-Matches that began with the same event are equal to Flink's skip strategies. Which of them is found first, and so which of the others it
-removes, comes from the inner order of that heap: not stable, but exact. Patterns that came from Flink must find the same matches here, so
-the order is kept. Entries are tuples whose item 0 is the rank; the functions change the list in place.
+Matches that began with the same event are equal to Flink's skip strategies. Which of them is found first, and so which of the
+others it
+removes, comes from the inner order of that heap: not stable, but exact. Patterns that came from Flink must find the same
+matches here, so the order is kept. Entries are tuples whose item 0 is the rank; the functions change the list in place.
 
 Source: J. W. J. Williams, "Algorithm 232: Heapsort", 1964; the sift order and `removeAll` of OpenJDK 17.
 """
@@ -12,16 +13,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["discard", "pop", "push"]
+__all__ = ["discard", "pop", "push", "up"]
 
 Entry = tuple[Any, ...]
 
 
-def push(heap: list[Any], entry: Entry) -> None:
+def push(heap: list[Entry], entry: Entry) -> None:
     """Add an entry: it moves up while its parent ranks strictly higher."""
-    rank = entry[0]
-    place = len(heap)
     heap.append(entry)
+    up(heap, len(heap) - 1)
+
+
+def up(heap: list[Any], place: int) -> None:
+    """Move the entry at `place` up while its parent ranks strictly higher."""
+    entry = heap[place]
+    rank = entry[0]
     while place:
         parent = (place - 1) >> 1
         above = heap[parent]
@@ -32,7 +38,7 @@ def push(heap: list[Any], entry: Entry) -> None:
     heap[place] = entry
 
 
-def pop(heap: list[Any]) -> Any:
+def pop(heap: list[Entry]) -> Entry:
     """Take the first entry out; the last one fills its place and moves down."""
     first = heap[0]
     last = heap.pop()

@@ -1,7 +1,7 @@
 """A pattern as a chain of links, each knowing the one before it: the shape that the compiler walks, from the last to the first.
 
-Here is where a pattern is refused, with Apache Flink CEP's rules (`Pattern`, `Quantifier` and `NFACompiler` of 2.2) and a few of our
-own for what Flink does not have. What a link means is in `docs/cep-patterns.md`; what it becomes, in `compiler`.
+Here is where a pattern is refused, with Apache Flink CEP's rules (`Pattern`, `Quantifier` and `NFACompiler` of 2.2) and a few
+of our own for what Flink does not have. What a link means is in `docs/cep-patterns.md`; what it becomes, in `compiler`.
 """
 
 from __future__ import annotations
@@ -245,16 +245,22 @@ def _members(stage: Stage) -> tuple[Link, ...]:
     for member in members:
         if member.negated or member.times or member.optional or member.group or member.any_of or member.all_of or member.until:
             raise PatternError("a stage of `all_of` has a name and a condition, nothing else", member.name or name)
-    return tuple(Link(name=_name(member), previous=None, consuming="strict", condition=member.where or TRUE) for member in members)
+    return tuple(
+        Link(name=_name(member), previous=None, consuming="strict", condition=member.where or TRUE) for member in members
+    )
 
 
 def _check_branches(link: Link) -> None:
     for branch in link.branches:
         head = branch.first()
         if head.optional:
-            raise PatternError(f"the branch that begins with {_called(head)} may be empty: make the whole alternation optional", link.name)
+            raise PatternError(
+                f"the branch that begins with {_called(head)} may be empty: make the whole alternation optional", link.name
+            )
         if branch.negated:
-            raise PatternError(f"a branch cannot end with what must not come: put {_called(branch)} after the alternation", link.name)
+            raise PatternError(
+                f"a branch cannot end with what must not come: put {_called(branch)} after the alternation", link.name
+            )
 
 
 def _unique_names(last: Link, seen: set[str]) -> None:

@@ -4,7 +4,8 @@
 
     [1, seq, [event, ...], [[parent, event, stage, seq], ...], [[rank, state, node, started, previous], ...], [...]]
 
-Events and nodes that partial matches share are written once; a node names its parent and its event by place in the list (-1: no parent).
+Events and nodes that partial matches share are written once; a node names its parent and its event by place in the list (-1:
+no parent).
 The two last lists are the partial matches and the completed ones that are held back. States go by name, so a state survives a new
 compilation of the same pattern. An `id` that was a tuple (topic, partition, offset) comes back as one.
 """

@@ -1,162 +1,30 @@
 """Source for the generated backend: one function per pattern, made from the steps of `specialise`.
 
-The state of a key is a list: `s[0]` is the time before which nothing can time out, and each further place holds the partial matches
-of one state: a list, or None; or, where there can never be two, the one itself. A partial match is its last node,
+The state of a key is a list: `s[0]` is the time before which nothing can time out, and each further place holds the partial
+matches of one state: a list, or None; or, where there can never be two, the one itself. A partial match is its last node,
 `(parent, event, stage, started)`: a tuple, shared by all that split from it.
 
-What a class of events does to a state becomes straight code: nothing at all where it leaves them as they are; one assignment where
+What a class of events does to a state becomes straight code: nothing at all where it leaves them as they are; one assignment
+where
 they all move; a comprehension where they all take the event; a loop only where a condition asks for the events taken before.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
 
-from processors.core.cep.automaton import FALSE, TRUE, Automaton, State, aggregates_of
-from processors.core.cep.conditions import Names, test_source
-from processors.core.cep.expressions import Agg, Expr
-from processors.core.cep.specialise import OTHER, ClassKey, Facts, Step, constants_of, discriminator, facts_of, residences, steps_of
+from processors.core.cep.automaton import FALSE, TRUE, State, aggregates_of
+from processors.core.cep.conditions import test_source
+from processors.core.cep.expressions import Expr
+from processors.core.cep.plan import LocalNames, Plan, Writer
+from processors.core.cep.specialise import OTHER, Step
 
-__all__ = ["Plan", "plan_of", "source_of"]
-
-
-@dataclass(slots=True)
-class Plan:
-    """How a pattern is laid out in the generated code.
-
-    Attributes:
-        states: The states that hold partial matches; state i lives in place i + 1.
-        single: Places that never hold more than one.
-        name: The field that tells event classes apart.
-        classes: Each class's number; 0 is every other event.
-        steps: For each class and state index, what may happen; the start state's too.
-        facts: What holds of the partial matches in a state.
-    """
-
-    automaton: Automaton
-    states: list[State]
-    single: set[int]
-    name: str | None
-    classes: dict[ClassKey, int]
-    steps: dict[int, dict[int, list[Step]]]
-    facts: dict[int, Facts]
-    slots: dict[int, int] = field(default_factory=dict)
-
-
-def plan_of(automaton: Automaton) -> Plan:
-    """Lay a pattern out."""
-    states = residences(automaton)
-    facts = facts_of(automaton)
-    name = discriminator(automaton)
-    constants = constants_of(automaton, name) if name is not None else []
-    classes: dict[ClassKey, int] = {}
-    steps: dict[int, dict[int, list[Step]]] = {}
-    known: dict[Any, int] = {}
-    for key in [OTHER, *constants]:
-        made = {state.index: steps_of(state, name, key, facts.get(state.index)) for state in [automaton.start, *states]}
-        identity = tuple((index, tuple(found)) for index, found in made.items())
-        identity = tuple(
-            (index, tuple((s.kind, s.guard, s.target.index if s.target else -1, s.stage, s.match) for s in found))
-            for index, found in identity
-        )
-        number = known.get(identity)
-        if number is None:
-            number = known[identity] = len(steps)
-            steps[number] = made
-        classes[key] = number
-    plan = Plan(automaton, states, set(), name, classes, steps, facts)
-    plan.slots = {state.index: place for place, state in enumerate(states, 1)}
-    plan.single = _singles(plan)
-    return plan
-
-
-def _singles(plan: Plan) -> set[int]:
-    """Places that never hold two: every event clears them, and one at most comes in."""
-    single = {state.index for state in plan.states}
-    changed = True
-    while changed:
-        changed = False
-        for index in sorted(single):
-            if any(_inflow(plan, made, index, single) > 1 for made in plan.steps.values()):
-                single.discard(index)
-                changed = True
-    return {plan.slots[index] for index in single}
-
-
-def _inflow(plan: Plan, made: dict[int, list[Step]], index: int, single: set[int]) -> int:
-    """How many partial matches an event may bring into a state; 2 is several."""
-    count = 0
-    for source, steps in made.items():
-        for step in steps:
-            if step.target is None or step.target.index != index:
-                continue
-            if source == index or (source != plan.automaton.start.index and source not in single):
-                return 2
-            count += 1
-    return count
-
-
-class _Names(Names):
-    """Fields in local variables, and aggregates by what is known of the state."""
-
-    def __init__(self, facts: Facts | None, fields: dict[str, str]) -> None:
-        super().__init__()
-        self._facts = facts
-        self._fields = fields
-        self._temporary = 0
-
-    def field(self, name: str) -> str:
-        if name == "ts":
-            return "ts"
-        if name == "key":
-            return "k"
-        return self._fields.setdefault(name, f"f{len(self._fields)}")
-
-    def aggregate(self, agg: Agg) -> str:
-        if agg.agg == "last" and self._facts is not None and self._facts.last == {agg.stage}:
-            return f"n[1].get({agg.field!r})" if agg.field is not None else "None"
-        return super().aggregate(agg)
-
-    def order(self, op: str, left: str, right: str) -> str:
-        tests, names = [], []
-        for source in (left, right):
-            if source.isidentifier():
-                tests.append(f"{source}.__class__ in _N")
-                names.append(source)
-            elif _is_literal(source):
-                names.append(source)
-            else:
-                variable = f"t{self._temporary}"
-                self._temporary += 1
-                tests.append(f"({variable} := {source}).__class__ in _N")
-                names.append(variable)
-        helper = "_less" if op == "<" else "_at_most"
-        return f"(({names[0]} {op} {names[1]}) if {' and '.join(tests)} else {helper}({left}, {right}))" if tests else f"({left} {op} {right})"
-
-
-def _is_literal(source: str) -> bool:
-    try:
-        float(source)
-    except ValueError:
-        return False
-    return True
-
-
-class _Writer:
-    """Lines of source, indented."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.depth = 0
-
-    def __call__(self, line: str) -> None:
-        self.lines.append("    " * self.depth + line)
+__all__ = ["source_of"]
 
 
 def source_of(plan: Plan) -> str:
     """The function `run(states, events, out)` of a plan."""
-    write = _Writer()
+    write = Writer()
     window = plan.automaton.window_ms
     write("def run(states, events, out):")
     write.depth += 1
@@ -214,17 +82,18 @@ def _stays(state: State, steps: list[Step]) -> bool:
     return len(steps) == 1 and steps[0].kind == "ignore" and steps[0].guard == TRUE and steps[0].target is state
 
 
-def _begin(plan: Plan, write: _Writer, starting: set[int], *, several: bool) -> None:
+def _begin(plan: Plan, write: Writer, starting: set[int], *, several: bool) -> None:
     """The code for a key without state."""
     first = True
     for number in sorted(starting):
         if several:
             write(f"{'if' if first else 'elif'} c == {number}:")
             write.depth += 1
-        body, fields = _Writer(), {}
+        body = Writer()
+        fields: dict[str, str] = {}
         body.depth = write.depth
         steps = plan.steps[number][plan.automaton.start.index]
-        names = _Names(plan.facts[plan.automaton.start.index], fields)
+        names = LocalNames(plan.facts[plan.automaton.start.index], fields)
         stored = any(step.target is not None for step in steps)
         if stored:
             due = f"ts + {plan.automaton.window_ms}" if plan.automaton.window_ms else "0"
@@ -251,15 +120,18 @@ def _no_place(plan: Plan) -> str:
     return " and ".join(f"s[{place}] is None" for place in range(1, len(plan.states) + 1))
 
 
-def _load(fields: dict[str, str], write: _Writer) -> None:
+def _load(fields: dict[str, str], write: Writer) -> None:
     for name, variable in fields.items():
         write(f"{variable} = e.get({name!r})")
 
 
-def _start_step(plan: Plan, step: Step, names: _Names, write: _Writer) -> None:
+def _start_step(plan: Plan, step: Step, names: LocalNames, write: Writer) -> None:
+    if step.kind != "take":  # nothing was taken that a negation could undo
+        return
     guarded = step.guard != TRUE
     if guarded:
-        write("n = None") if aggregates_of(step.guard) else None
+        if aggregates_of(step.guard):
+            write("n = None")
         write(f"if {test_source(step.guard, names)}:")
         write.depth += 1
     write(f"m = (None, e, {step.stage!r}, ts)")
@@ -277,7 +149,7 @@ def _start_step(plan: Plan, step: Step, names: _Names, write: _Writer) -> None:
         write.depth -= 1
 
 
-def _put(plan: Plan, target: State, variable: str, write: _Writer) -> None:
+def _put(plan: Plan, target: State, variable: str, write: Writer) -> None:
     """Add one partial match to a state."""
     place = plan.slots[target.index]
     if place in plan.single:
@@ -290,7 +162,7 @@ def _put(plan: Plan, target: State, variable: str, write: _Writer) -> None:
     write(f"    p.append({variable})")
 
 
-def _extend(place: int, variable: str, write: _Writer) -> None:
+def _extend(place: int, variable: str, write: Writer) -> None:
     """Add a list of partial matches to a place."""
     write(f"p = s[{place}]")
     write("if p is None:")
@@ -299,12 +171,13 @@ def _extend(place: int, variable: str, write: _Writer) -> None:
     write(f"    p += {variable}")
 
 
-def _class(plan: Plan, made: dict[int, list[Step]], write: _Writer) -> None:
+def _class(plan: Plan, made: dict[int, list[Step]], write: Writer) -> None:
     """The code for a key with state and an event of one class."""
-    body, fields = _Writer(), {}
+    body = Writer()
+    fields: dict[str, str] = {}
     body.depth = write.depth
     active = [state for state in plan.states if not _stays(state, made[state.index])]
-    buffered = _buffered(plan, made, active)
+    buffered = _buffered(made, active)
     for state in buffered:
         body(f"b{plan.slots[state.index]} = None")
     cleared = False
@@ -323,7 +196,7 @@ def _class(plan: Plan, made: dict[int, list[Step]], write: _Writer) -> None:
         else:
             _extend(place, f"b{place}", body)
         body.depth -= 1
-    names = _Names(plan.facts[plan.automaton.start.index], fields)
+    names = LocalNames(plan.facts[plan.automaton.start.index], fields)
     starts = made[plan.automaton.start.index]
     for step in starts:
         _start_step(plan, step, names, body)
@@ -334,7 +207,7 @@ def _class(plan: Plan, made: dict[int, list[Step]], write: _Writer) -> None:
     write.lines += body.lines or ["    " * write.depth + "pass"]
 
 
-def _finish(plan: Plan, starts: list[Step], grown: set[int], write: _Writer, *, cleared: bool) -> None:
+def _finish(plan: Plan, starts: list[Step], grown: set[int], write: Writer, *, cleared: bool) -> None:
     certain = any(step.guard == TRUE and step.target is not None for step in starts)
     if cleared and not certain:
         write(f"if {_no_place(plan)}:")
@@ -347,7 +220,7 @@ def _finish(plan: Plan, starts: list[Step], grown: set[int], write: _Writer, *, 
         write("    EVICT(states, k, s, out)")
 
 
-def _buffered(plan: Plan, made: dict[int, list[Step]], active: list[State]) -> list[State]:
+def _buffered(made: dict[int, list[Step]], active: list[State]) -> list[State]:
     """States that get partial matches before their own are dealt with: those come in afterwards."""
     order = {state.index: place for place, state in enumerate(reversed(active))}
     found: dict[int, State] = {}
@@ -359,11 +232,9 @@ def _buffered(plan: Plan, made: dict[int, list[Step]], active: list[State]) -> l
     return [state for state in active if state.index in found]
 
 
-def _state(
-    plan: Plan, state: State, steps: list[Step], buffered: set[int], fields: dict[str, str], write: _Writer
-) -> None:
+def _state(plan: Plan, state: State, steps: list[Step], buffered: set[int], fields: dict[str, str], write: Writer) -> None:
     place = plan.slots[state.index]
-    names = _Names(plan.facts.get(state.index), fields)
+    names = LocalNames(plan.facts.get(state.index), fields)
     by_match = any(aggregates_of(step.guard) or aggregates_of(step.match) for step in steps)
     single = place in plan.single
     write(f"{'n' if single else 'l'} = s[{place}]")
@@ -371,14 +242,15 @@ def _state(
     write.depth += 1
     write(f"s[{place}] = None")
     steps = _ordered(steps, state)
-    if steps and steps[0].kind == "stop" and steps[0].guard == TRUE:
-        steps = []
+    if any(step.kind == "stop" and step.guard == TRUE for step in steps):
+        # what is a match at once is one, even if the same event stops the rest
+        steps = [replace(step, target=None) for step in steps if step.kind != "stop" and step.match != FALSE]
     if single:
-        _one(plan, state, steps, buffered, names, write)
+        _one(plan, steps, buffered, names, write)
     elif by_match:
-        _each(plan, state, steps, buffered, names, write)
+        _each(plan, steps, buffered, names, write)
     else:
-        _all(plan, state, steps, buffered, names, write)
+        _all(plan, steps, buffered, names, write)
     write.depth -= 1
 
 
@@ -388,7 +260,7 @@ def _ordered(steps: list[Step], state: State) -> list[Step]:
     return sorted(steps, key=lambda step: (rank[step.kind], step.target is state))
 
 
-def _guarded(guard: Expr, names: _Names, write: _Writer) -> bool:
+def _guarded(guard: Expr, names: LocalNames, write: Writer) -> bool:
     if guard == TRUE:
         return False
     write(f"if {test_source(guard, names)}:")
@@ -396,50 +268,59 @@ def _guarded(guard: Expr, names: _Names, write: _Writer) -> bool:
     return True
 
 
-def _stops(steps: list[Step], names: _Names) -> str | None:
+def _stops(steps: list[Step], names: LocalNames) -> str | None:
     stops = [test_source(step.guard, names) for step in steps if step.kind == "stop"]
     return " or ".join(stops) if stops else None
 
 
-def _one(plan: Plan, state: State, steps: list[Step], buffered: set[int], names: _Names, write: _Writer) -> None:
+def _one(plan: Plan, steps: list[Step], buffered: set[int], names: LocalNames, write: Writer) -> None:
     """The code for the only partial match `n` of a state."""
     stop = _stops(steps, names)
     if stop:
-        write(f"if not ({stop}):")
-        write.depth += 1
-        write("pass")
+        write(f"x = {stop}")
     for step in steps:
-        if step.kind != "stop":
-            _move(plan, step, buffered, names, write)
-    if not any(step.kind != "stop" for step in steps):
-        write("pass")
-    if stop:
-        write.depth -= 1
+        if step.kind == "stop":
+            continue
+        guarded = _guarded(step.guard, names, write)
+        variable = _taken(step, write)
+        if step.target is not None:
+            place = plan.slots[step.target.index]
+            held = _unless_stopped(stop, write)
+            if step.target.index in buffered:
+                write(f"b{place} = [{variable}] if b{place} is None else b{place} + [{variable}]")
+            else:
+                _put(plan, step.target, variable, write)
+            write.depth -= held
+        _matched(step, variable, names, write)
+        write.depth -= guarded
 
 
-def _move(plan: Plan, step: Step, buffered: set[int], names: _Names, write: _Writer) -> None:
-    """The code for one step of the partial match `n`."""
-    guarded = _guarded(step.guard, names, write)
-    variable = "n"
-    if step.kind == "take":
-        write(f"m = (n, e, {step.stage!r}, n[3])")
-        variable = "m"
-    if step.target is not None:
-        place = plan.slots[step.target.index]
-        if step.target.index in buffered:
-            write(f"b{place} = [{variable}] if b{place} is None else b{place} + [{variable}]")
-        else:
-            _put(plan, step.target, variable, write)
+def _taken(step: Step, write: Writer) -> str:
+    """The variable of the partial match after a step of `n`."""
+    if step.kind != "take":
+        return "n"
+    write(f"m = (n, e, {step.stage!r}, n[3])")
+    return "m"
+
+
+def _matched(step: Step, variable: str, names: LocalNames, write: Writer) -> None:
     if step.match != FALSE:
         inner = _guarded(step.match, names, write)
         write(f"matches.append(MATCH(k, {variable}, ts, n[3]))")
         write.depth -= inner
-    write.depth -= guarded
 
 
-def _each(plan: Plan, state: State, steps: list[Step], buffered: set[int], names: _Names, write: _Writer) -> None:
+def _unless_stopped(stop: str | None, write: Writer) -> bool:
+    if stop is None:
+        return False
+    write("if not x:")
+    write.depth += 1
+    return True
+
+
+def _each(plan: Plan, steps: list[Step], buffered: set[int], names: LocalNames, write: Writer) -> None:
     """The code for a list, match by match: conditions ask for what each has taken."""
-    targets = {}
+    targets: dict[int, tuple[str, State]] = {}
     for step in steps:
         if step.target is not None:
             targets.setdefault(step.target.index, (f"a{plan.slots[step.target.index]}", step.target))
@@ -449,24 +330,19 @@ def _each(plan: Plan, state: State, steps: list[Step], buffered: set[int], names
     write.depth += 1
     stop = _stops(steps, names)
     if stop:
-        write(f"if {stop}:")
-        write("    continue")
+        write(f"x = {stop}")
     for step in steps:
         if step.kind == "stop":
             continue
         guarded = _guarded(step.guard, names, write)
-        variable = "n"
-        if step.kind == "take":
-            write(f"m = (n, e, {step.stage!r}, n[3])")
-            variable = "m"
+        variable = _taken(step, write)
         if step.target is not None:
+            held = _unless_stopped(stop, write)
             write(f"{targets[step.target.index][0]}.append({variable})")
-        if step.match != FALSE:
-            inner = _guarded(step.match, names, write)
-            write(f"matches.append(MATCH(k, {variable}, ts, n[3]))")
-            write.depth -= inner
+            write.depth -= held
+        _matched(step, variable, names, write)
         write.depth -= guarded
-    if all(step.kind == "stop" for step in steps):
+    if not any(step.kind != "stop" for step in steps):
         write("pass")
     write.depth -= 1
     for variable, target in targets.values():
@@ -476,7 +352,7 @@ def _each(plan: Plan, state: State, steps: list[Step], buffered: set[int], names
         write.depth -= 1
 
 
-def _add(plan: Plan, target: State, variable: str, buffered: set[int], write: _Writer) -> None:
+def _add(plan: Plan, target: State, variable: str, buffered: set[int], write: Writer) -> None:
     place = plan.slots[target.index]
     if target.index in buffered:
         write(f"b{place} = {variable} if b{place} is None else b{place} + {variable}")
@@ -484,34 +360,29 @@ def _add(plan: Plan, target: State, variable: str, buffered: set[int], write: _W
         _extend(place, variable, write)
 
 
-def _all(plan: Plan, state: State, steps: list[Step], buffered: set[int], names: _Names, write: _Writer) -> None:
+def _all(plan: Plan, steps: list[Step], buffered: set[int], names: LocalNames, write: Writer) -> None:
     """The code for a list whose partial matches all go the same way."""
     stop = _stops(steps, names)
     if stop:
-        write(f"if not ({stop}):")
-        write.depth += 1
-    used = False
+        write(f"x = {stop}")
+    left = sum(1 for step in steps if step.kind == "ignore" and step.target is not None)
     for step in steps:
         if step.kind == "stop":
             continue
         guarded = _guarded(step.guard, names, write)
+        variable = "l"
         if step.kind == "take":
             write(f"t = [(n, e, {step.stage!r}, n[3]) for n in l]")
-            if step.match != FALSE:
-                inner = _guarded(step.match, names, write)
-                write("matches += [MATCH(k, m, ts, m[3]) for m in t]")
-                write.depth -= inner
-            if step.target is not None:
-                _add(plan, step.target, "t", buffered, write)
-        elif step.target is None:
-            write("matches += [MATCH(k, n, ts, n[3]) for n in l]")
-        else:
-            _add(plan, step.target, "l[:]" if used else "l", buffered, write)
-            used = True
+            variable = "t"
+        if step.match != FALSE:
+            inner = _guarded(step.match, names, write)
+            write(f"matches += [MATCH(k, m, ts, m[3]) for m in {variable}]")
+            write.depth -= inner
+        if step.target is not None:
+            held = _unless_stopped(stop, write)
+            if step.kind == "ignore":
+                left -= 1
+                variable = "l[:]" if left else "l"  # the list itself goes to the last: what it grows by is nobody else's
+            _add(plan, step.target, variable, buffered, write)
+            write.depth -= held
         write.depth -= guarded
-    if not any(step.kind != "stop" for step in steps):
-        write("pass")
-    if stop:
-        write.depth -= 1
-
-

@@ -1,10 +1,11 @@
 """An automaton, taken apart for code generation: what an event of one class does to a partial match in one state.
 
-*Event classes.* Most conditions say `type == "x"`. The field that is compared with constants most often tells events apart: each of its
+*Event classes.* Most conditions say `type == "x"`. The field that is compared with constants most often tells events apart:
+each of its
 constants is a class, everything else is class 0. Within a class those comparisons are known, and most conditions with them.
 
-*Facts of a state.* Which stage a partial match took last, and how many events of a stage it has, is often the same for everything in a
-state. Then `count(s)` is a constant and `last(s.x)` is one look-up.
+*Facts of a state.* Which stage a partial match took last, and how many events of a stage it has, is often the same for
+everything in a state. Then `count(s)` is a constant and `last(s.x)` is one look-up.
 
 *Steps.* With both, the proceed edges of a state are followed once, here, and what is left is a short list of steps with the
 conditions that only the event can decide.
@@ -141,7 +142,7 @@ def _tells_apart(value: object) -> bool:
 # ---------------------------------------------------------------------- folding
 
 
-def fold(expr: Expr, name: str | None, key: ClassKey, facts: Facts | None) -> Expr:
+def fold(expr: Expr, name: str | None, key: ClassKey, facts: Facts | None) -> Expr:  # noqa: PLR0911 one return a kind
     """`expr` for events of class `key` of field `name`, and partial matches of which `facts` hold."""
     if isinstance(expr, Field):
         return Const(key) if expr.name == name and key is not OTHER else expr
@@ -192,14 +193,15 @@ def _known(agg: Agg, facts: Facts | None) -> Expr:
 def steps_of(state: State, name: str | None, key: ClassKey, facts: Facts | None) -> list[Step]:
     """What an event of class `key` may make of a partial match in `state`; steps that cannot happen are left out."""
     found: list[Step] = []
-
-    def follow(at: State, guard: Expr) -> None:
+    stack: list[tuple[State, Expr]] = [(state, TRUE)]
+    while stack:  # in the order in which the automaton follows its edges: with a skip strategy it counts
+        at, guard = stack.pop()
         for edge in at.edges:
             condition = conjunction(guard, fold(edge.condition, name, key, facts))
             if condition == FALSE:
                 continue
             if edge.action == "proceed":
-                follow(edge.target, condition)
+                stack.append((edge.target, condition))
             elif edge.target.kind == "stop":
                 found.append(Step("stop", condition, None))
             elif edge.target.kind == "final":
@@ -208,10 +210,8 @@ def steps_of(state: State, name: str | None, key: ClassKey, facts: Facts | None)
                 found.append(Step("take", condition, edge.target, edge.stage, _completes(edge.target, name, key, facts)))
             else:
                 found.append(Step("ignore", condition, edge.target))
-
-    follow(state, TRUE)
     if state.kind == "start":
-        return [step for step in found if step.kind == "take"]
+        return [step for step in found if step.kind != "ignore"]
     return found
 
 

@@ -40,8 +40,9 @@ def warnings_of(states: Sequence[State], start: State, window_ms: int) -> tuple[
     growing = sorted({state.stage for state in states if id(state) in reachable and _splits_for_ever(state)})
     if growing:
         found.append(
-            f"{', '.join(growing)} keeps what it has and takes each further event as well: the number of partial matches doubles with"
-            " every event that fits. Prefer relaxed contiguity to `any` and `allow_combinations` in a loop, or bound it with `times`."
+            f"{', '.join(growing)} keeps what it has and takes each further event as well: the number of partial matches doubles"
+            " with every event that fits. In a loop prefer relaxed contiguity to `any` and `allow_combinations`, or bound it by"
+            " `times`."
         )
     if not any(edge.action == "take" for state in states if id(state) in reachable for edge in state.edges):
         found.append("no event can be part of it: it matches nothing.")
