@@ -269,9 +269,13 @@ class App(faust.App):
         if self._consumer is not None:
             self._consumer.runner.wake()
 
-    def caught_up(self, topic: str, partition: int) -> bool:
-        """Return whether the running batch of a partition goes to the end of what could be read at the last fetch."""
-        return self._consumer is not None and bool(self._consumer.caught_up(TP(topic, partition)))
+    def caught_up(self, topic: str, partition: int) -> bool | None:
+        """Return whether the running batch of a partition goes to the end of what could be read at the last fetch.
+
+        None: the partition is not this worker's. False also where nothing was fetched yet.
+        """
+        found: bool | None = None if self._consumer is None else self._consumer.caught_up(TP(topic, partition))
+        return found
 
     def status(self) -> Status:
         """Return how this worker stands."""

@@ -101,10 +101,12 @@ class TurnConsumer(driver.Consumer):
         state = self._partition_state(tp)
         return None if state is None else state.lso
 
-    def caught_up(self, tp: TP) -> bool:
-        """Return whether no record waits behind the running batch: everything up to the end seen last has been taken."""
+    def caught_up(self, tp: TP) -> bool | None:
+        """Return whether no record waits behind the running batch, up to the end seen last; None: it is not ours to read."""
         lanes, end = self.runner.lanes, self.log_end(tp)
-        return lanes is not None and end is not None and lanes.received.get(tp, -1) >= end and not lanes.waiting(tp)
+        if lanes is None or tp not in lanes.received:
+            return None
+        return end is not None and lanes.received[tp] >= end and not lanes.waiting(tp)
 
     def _partition_state(self, tp: TP) -> Any:
         consumer = self._thread._consumer

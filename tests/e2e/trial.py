@@ -71,6 +71,8 @@ class Trial:
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     logs: list[Path] = field(default_factory=list)
     sent: int = 0
+    program: str = "fault_app.py"
+    """The worker under test, beside this file."""
 
     def __post_init__(self) -> None:
         self.source, self.out = f"{self.name}.in", f"{self.name}.out"
@@ -115,7 +117,7 @@ class Trial:
         }
         with log.open("wb") as output:
             worker = subprocess.Popen(
-                [sys.executable, str(HERE / "fault_app.py")], env=os.environ | given, stdout=output, stderr=subprocess.STDOUT
+                [sys.executable, str(HERE / self.program)], env=os.environ | given, stdout=output, stderr=subprocess.STDOUT
             )
         self.workers.append(worker)
         return worker

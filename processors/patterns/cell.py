@@ -1,0 +1,268 @@
+"""What the pattern processors of one worker share: what the patterns topic says, compiled versions, the memory of its lanes.
+
+    batch ─▶ lane opened ─▶ changes applied ─▶ records read ─▶ events through each version ─▶ what changed is stored
+                                               └─▶ keyed anew: sent on with their origin
+
+Everything between two `await`s of the processor, so no batch is ever given up in the middle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from processors.patterns.follower import Follower, Snapshot
+from processors.patterns.lane import Lane, LaneBatch
+from processors.patterns.reading import Reading
+from processors.patterns.results import Results, Writer
+from processors.patterns.versions import Run, Shelf
+from schemas.errors import MalformedRecord
+
+if TYPE_CHECKING:
+    from processors.patterns.control import Control
+    from processors.patterns.needs import Need
+    from processors.patterns.options import CepOptions
+    from processors.patterns.reading import Event
+    from streams import App, Batch
+    from streams.turns.batch import Record, View
+
+__all__ = ["FIELD_HEADER", "ORIGIN_HEADER", "Cell"]
+
+ORIGIN_HEADER: Final = "cep_origin"
+"""Of a record that is keyed anew: topic/partition/offset/timestamp of the original."""
+FIELD_HEADER: Final = "cep_field"
+"""The field whose value is its key."""
+
+Found = dict[int, tuple[list["Event"], list[str]]]
+
+
+class Cell:
+    """See the module.
+
+    Args:
+        app: The app.
+        options: Topics.
+        keyed_topic: The full name of the topic of events that are keyed anew.
+    """
+
+    def __init__(self, app: App, options: CepOptions, *, keyed_topic: str) -> None:
+        self._app, self._options, self._keyed_topic = app, options, keyed_topic
+        self._shelf = Shelf(app.codec.catalogue, frozenset(options.keyed_topics))
+        self._follower = Follower(
+            app.options.client, options.topic(options.patterns_topic), check=self._problem, changed=self._changed
+        )
+        self._ready = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lanes: dict[int, Lane] = {}
+        self._writer: Writer | None = None
+        self._readings: dict[object, Reading] = {}
+        self._routes: tuple[int, dict[str, list[Need]]] = (-1, {})
+
+    # ---- the patterns topic
+
+    async def follow(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Follow the patterns topic until cancelled."""
+        self._loop = loop
+        self._follower.start()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.to_thread(self._follower.close)
+
+    async def ready(self) -> None:
+        """Wait until the patterns topic has been read to its end once."""
+        if not self._ready.is_set():
+            await self._ready.wait()
+
+    def _changed(self) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._ready.set()
+        self._app.wake()
+
+    def _problem(self, control: Control) -> str:
+        """Say why a pattern cannot run in this app; empty where it can."""
+        options, definition = self._options, control.definition
+        assert definition is not None
+        if not definition.topics:
+            return "it names no topic"
+        for name in definition.topics:
+            if name not in options.topics and name not in options.keyed_topics:
+                known = ", ".join((*options.topics, *options.keyed_topics))
+                return f"it names topic {name!r}, and this app reads {known}: add it to AGENT_CEP_TOPICS and restart the workers"
+            if name in options.keyed_topics and definition.key is None:
+                return f"topic {name!r} is read for patterns with a key only (AGENT_CEP_KEYED_TOPICS)"
+        return ""
+
+    # ---- batches
+
+    def direct(self, batch: Batch, *, lanes: View, states: View) -> None:
+        """Take a batch of a source topic."""
+        work = self._open(batch, lanes, states)
+        try:
+            runs = [run for run in self._runs(batch) if run.compiled.need.keyed is None]
+            reading = self._reading(batch, runs, self._routes_of(batch.topic))
+            found: Found = {}
+            if reading:
+                events, routed = reading.read(batch.records)
+                source = [f"{batch.topic}/{batch.partition}"]
+                for run, taken in zip(runs, events, strict=True):
+                    found[run.version] = (taken, source * len(taken) if run.compiled.need.buffered else source)
+                self._route(batch, routed)
+        except Exception:
+            work.give_up()
+            raise
+        work.process(found, behind=lambda run: self._behind(batch, run))
+        work.close()
+
+    def keyed(self, batch: Batch, *, lanes: View, states: View) -> None:
+        """Take a batch of events that were keyed anew."""
+        work = self._open(batch, lanes, states)
+        try:
+            found = self._read_keyed(batch, [run for run in self._runs(batch) if run.compiled.need.keyed is not None])
+        except Exception:
+            work.give_up()
+            raise
+        work.process(found, behind=lambda run: self._behind(batch, run))
+        work.close()
+
+    def keys(self, batch: Batch) -> None:
+        """Take a batch of a topic that is only keyed anew here."""
+        reading = self._reading(batch, [], self._routes_of(batch.topic))
+        if reading:
+            self._route(batch, reading.read(batch.records)[1])
+
+    # ---- inside
+
+    def _open(self, batch: Batch, lanes: View, states: View) -> LaneBatch:
+        if self._writer is None:
+            self._writer = Writer(self._app.codec, self._options)
+        work = LaneBatch(
+            self._lanes.setdefault(batch.partition, Lane()),
+            batch,
+            lanes=lanes,
+            rows=states,
+            shelf=self._shelf,
+            results=Results(batch, self._writer),
+            topics_of=self._topics_of,
+            sources_of=self._sources_of,
+        )
+        work.open()
+        work.apply(self._follower.current)
+        return work
+
+    def _runs(self, batch: Batch) -> list[Run]:
+        """Return the versions that take events of this batch."""
+        runs = self._lanes[batch.partition].runs.values()
+        paused = {run.name for run in runs if run.status == "paused"}
+        return [
+            run
+            for run in runs
+            if run.status in ("active", "draining") and run.name not in paused and batch.topic in self._topics_of(run)
+        ]
+
+    def _topics_of(self, run: Run) -> tuple[str, ...]:
+        need = run.compiled.need
+        if need.keyed is not None:
+            return (self._keyed_topic,)
+        return tuple(map(self._options.topic, need.definition.topics))
+
+    def _sources_of(self, run: Run, partition: int) -> list[str]:
+        need, options = run.compiled.need, self._options
+        numbers: Iterable[int] = (partition,) if need.keyed is None else range(self._app.source_partitions)
+        names = [options.topic(name) for name in need.definition.topics if name in options.topics]
+        return [f"{name}/{number}" for name in names for number in numbers]
+
+    def _behind(self, batch: Batch, run: Run) -> list[str]:
+        """Return the sources of a version that are known to have unread records."""
+        caught_up, sources = self._app.caught_up, self._sources_of(run, batch.partition)
+        if run.compiled.need.keyed is not None and caught_up(self._keyed_topic, batch.partition) is False:
+            return sources
+        behind = []
+        for source in sources:
+            topic, _, number = source.rpartition("/")
+            if caught_up(topic, int(number)) is False:
+                behind.append(source)
+        return behind
+
+    def _reading(self, batch: Batch, runs: list[Run], routes: list[Need]) -> Reading:
+        key = (batch.topic, tuple(run.version for run in runs), tuple(id(need) for need in routes))
+        reading = self._readings.get(key)
+        if reading is None:
+            if len(self._readings) >= READINGS_MAX:
+                self._readings.clear()
+            reading = self._readings[key] = Reading(self._app.codec, [run.compiled.need for run in runs], routes)
+        return reading
+
+    # ---- keying anew
+
+    def _routes_of(self, topic: str) -> list[Need]:
+        """Return the patterns for which the events of a topic are keyed anew."""
+        snapshot: Snapshot = self._follower.current
+        if self._routes[0] != snapshot.seq:
+            routes: dict[str, list[Need]] = {}
+            for control in snapshot.controls.values():
+                if control.definition is not None and not control.paused:
+                    need = self._shelf.get(control.version, control.definition).need
+                    for name in need.definition.topics if need.keyed is not None else ():
+                        routes.setdefault(self._options.topic(name), []).append(need)
+            self._routes = (snapshot.seq, routes)
+        return self._routes[1].get(topic, [])
+
+    def _route(self, batch: Batch, routed: Iterable[tuple[Record, str, str]]) -> None:
+        for record, field, key in routed:
+            origin = f"{record.topic}/{record.partition}/{record.offset}/{record.timestamp}"
+            headers = [*record.headers, (ORIGIN_HEADER, origin.encode()), (FIELD_HEADER, field.encode())]
+            batch.send(self._keyed_topic, key=key.encode(), value=record.value, headers=headers)
+
+    def _read_keyed(self, batch: Batch, runs: list[Run]) -> Found:
+        found: Found = {run.version: ([], []) for run in runs}
+        readings: dict[tuple[str, str], tuple[list[Run], Reading]] = {}
+        for record in batch.records:
+            topic, partition, offset, timestamp, field = _origin(record)
+            known = readings.get((topic, field))
+            if known is None:
+                mine = [run for run in runs if run.compiled.need.keyed == field and topic in self._names(run)]
+                known = readings[topic, field] = (mine, self._reading(batch, mine, []))
+            mine, reading = known
+            planned = reading.plan(record) if mine else None
+            if planned is None or record.key is None:
+                continue
+            plan, decoded = planned
+            key = record.key.decode("utf-8", "backslashreplace")
+            event = reading.event(plan, reading.fields(record, decoded), (topic, partition, offset), key, timestamp)
+            source = f"{topic}/{partition}"
+            for target in plan.targets:
+                events, sources = found[mine[target].version]
+                events.append(event)
+                sources.append(source)
+        return found
+
+    def _names(self, run: Run) -> set[str]:
+        return {self._options.topic(name) for name in run.compiled.definition.topics}
+
+
+READINGS_MAX: Final = 256
+"""Sets of patterns remembered with what they read; lanes as a rule have the same set."""
+
+
+def _origin(record: Record) -> tuple[str, int, int, int, str]:
+    """Return topic, partition, offset and timestamp of the original, and the field whose value is the key.
+
+    Raises:
+        MalformedRecord: The record was not written by this processor.
+    """
+    headers = dict(record.headers)
+    try:
+        topic, partition, offset, timestamp = headers[ORIGIN_HEADER].decode().rsplit("/", 3)
+        return topic, int(partition), int(offset), int(timestamp), headers[FIELD_HEADER].decode()
+    except (KeyError, ValueError):
+        raise MalformedRecord(
+            f"no {ORIGIN_HEADER} and {FIELD_HEADER} as the pattern processor writes them: nobody else writes to this topic",
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+        ) from None

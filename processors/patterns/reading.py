@@ -1,0 +1,201 @@
+"""Records to the events that patterns see: skipped by type before decoding, and decoded once for all patterns.
+
+    Avro of the catalogue            type: the schema id's     fields: the value's
+    a JSON object                    type: its `type`          fields: its own
+    a CloudEvent in structured mode  type: the event's         fields: its data
+
+An event is a dict of the fields that some pattern names, and four that every event has: `id` (topic, partition, offset), `key`
+(the correlation key as text), `ts` (the field `ts` where that is a whole number of milliseconds, else the record's timestamp)
+and `type`. A value that is no number, string or boolean is null, and so are NaN and the infinities. A record without a value or
+a key is nobody's event.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from processors.core.watermarks import is_time
+from schemas.cloudevents import is_structured
+from schemas.errors import MalformedRecord
+from schemas.events import ATTRIBUTES
+
+if TYPE_CHECKING:
+    from processors.patterns.needs import Need
+    from streams.codec import Codec
+    from streams.turns.batch import Record
+
+__all__ = ["Event", "Plan", "Reading", "key_text", "scalar"]
+
+Event = dict[str, Any]
+Place = tuple[str, int, int]
+
+PREFIX_BYTES: Final = 5
+"""Magic byte and schema id: what tells the event type."""
+_OBJECT: Final = b"{"
+_MAGIC: Final = b"\x00"
+
+
+class Plan:
+    """What is done with the records of one event type.
+
+    Attributes:
+        type: The type.
+        targets: The places of the patterns that read it.
+        names: The fields that they name.
+        routes: The fields by which it is keyed anew.
+        wanted: Whether anybody wants such records.
+    """
+
+    __slots__ = ("names", "routes", "targets", "type", "wanted")
+
+    def __init__(self, event_type: str, targets: tuple[int, ...], names: tuple[str, ...], routes: tuple[str, ...]) -> None:
+        self.type, self.targets, self.names, self.routes = event_type, targets, names, routes
+        self.wanted = bool(targets or routes)
+
+
+class Reading:
+    """Reads the records of one topic for the patterns that are to see them.
+
+    Args:
+        codec: Of typed events.
+        needs: The patterns.
+        routes: Patterns whose events are to be keyed anew.
+    """
+
+    def __init__(self, codec: Codec, needs: Sequence[Need], routes: Iterable[Need] = ()) -> None:
+        self._codec, self._needs, self._routes = codec, needs, tuple(routes)
+        self._plans: dict[str, Plan] = {}
+        self._by_prefix: dict[bytes, Plan] = {}
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to read."""
+        return bool(self._needs or self._routes)
+
+    def plan(self, record: Record) -> tuple[Plan, dict[str, Any] | None] | None:
+        """Return what to do with a record, and its fields where they had to be decoded to know that; None: nothing.
+
+        Raises:
+            SchemaError: It is no event.
+        """
+        value = record.value
+        if value is None:
+            return None
+        known = self._by_prefix.get(value[:PREFIX_BYTES])
+        if known is not None:
+            return (known, None) if known.wanted else None
+        if value[:1] == _MAGIC:
+            plan = self._by_prefix[value[:PREFIX_BYTES]] = self._of_type(self._codec.type_of(record))
+            return (plan, None) if plan.wanted else None
+        event_type, fields = self._from_json(record, value)
+        plan = self._of_type(event_type)
+        return (plan, fields) if plan.wanted else None
+
+    def fields(self, record: Record, decoded: dict[str, Any] | None) -> dict[str, Any]:
+        """Return the fields of a record.
+
+        Raises:
+            SchemaError: It cannot be decoded.
+        """
+        if decoded is not None:
+            return decoded
+        return self._codec.catalogue.read(record.value, topic=record.topic, partition=record.partition, offset=record.offset)
+
+    def event(self, plan: Plan, fields: dict[str, Any], place: Place, key: str, timestamp: int) -> Event:
+        """Return the event that patterns see."""
+        ts = fields.get("ts")
+        event: Event = {"id": place, "key": key, "ts": ts if is_time(ts) else timestamp, "type": plan.type}
+        for name in plan.names:
+            value = fields.get(name)
+            if value is not None:
+                event[name] = scalar(value)
+        return event
+
+    def read(self, records: Iterable[Record]) -> tuple[list[list[Event]], list[tuple[Record, str, str]]]:
+        """Read records that are keyed as the patterns want them.
+
+        Returns:
+            For each pattern its events, and the records to be keyed anew, each with the field and its value.
+
+        Raises:
+            SchemaError: A record is no event; nothing has been changed then.
+        """
+        found: list[list[Event]] = [[] for _ in self._needs]
+        routed: list[tuple[Record, str, str]] = []
+        by_prefix = self._by_prefix
+        for record in records:
+            value = record.value
+            known = by_prefix.get(value[:PREFIX_BYTES]) if value is not None else None
+            if known is not None and not known.wanted:
+                continue  # most records of a busy topic end here
+            planned = self.plan(record)
+            if planned is None:
+                continue
+            plan, decoded = planned
+            fields = self.fields(record, decoded)
+            for field in plan.routes:
+                key = key_text(fields.get(field))
+                if key is not None:
+                    routed.append((record, field, key))
+            if plan.targets and record.key is not None:
+                key = record.key.decode("utf-8", "backslashreplace")
+                event = self.event(plan, fields, (record.topic, record.partition, record.offset), key, record.timestamp)
+                for target in plan.targets:
+                    found[target].append(event)
+        return found, routed
+
+    # ---- inside
+
+    def _of_type(self, event_type: str) -> Plan:
+        plan = self._plans.get(event_type)
+        if plan is None:
+            wanted = [i for i, need in enumerate(self._needs) if _reads(need, event_type)]
+            names = {name for i in wanted for name in self._needs[i].fields}
+            routes = {need.keyed for need in self._routes if need.keyed is not None and _reads(need, event_type)}
+            plan = Plan(event_type, tuple(wanted), tuple(sorted(names)), tuple(sorted(routes)))
+            if len(self._plans) < PLANS_MAX:
+                self._plans[event_type] = plan
+        return plan
+
+    def _from_json(self, record: Record, value: bytes) -> tuple[str, dict[str, Any]]:
+        if is_structured(record.headers):
+            event = self._codec.decode(record)
+            return event.event_type, event.model_dump(exclude=set(ATTRIBUTES))
+        place: dict[str, Any] = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        if value.lstrip()[:1] != _OBJECT:
+            raise MalformedRecord("neither Confluent wire format nor a JSON object: its producer writes another format", **place)
+        try:
+            fields = orjson.loads(value)
+        except ValueError as error:
+            raise MalformedRecord(f"it begins as a JSON object and is none ({error})", **place) from None
+        event_type = fields.get("type")
+        return (event_type if isinstance(event_type, str) else ""), fields
+
+
+PLANS_MAX: Final = 10_000
+"""Event types remembered: plain JSON may name any number of them."""
+
+
+def _reads(need: Need, event_type: str) -> bool:
+    types = need.definition.types
+    return not types or event_type in types
+
+
+def scalar(value: object) -> object:
+    """Return a value as conditions know it: a number, a string, a boolean or null."""
+    kind = value.__class__
+    if kind is str or kind is int or kind is bool:
+        return value
+    return value if kind is float and math.isfinite(value) else None  # type: ignore[arg-type] # it is a float
+
+
+def key_text(value: object) -> str | None:
+    """Return a correlation key as text; None where the value is no key."""
+    if isinstance(value, str):
+        return value
+    if value.__class__ is bool:
+        return "true" if value else "false"
+    return str(value) if value.__class__ in (int, float) else None

@@ -1,0 +1,216 @@
+"""What a batch found, as records: `schemas.cep` events, written without the detour over their classes.
+
+A busy pattern finds a match with every tenth event. Making the class's instance, checking it and dumping it again takes 40 µs;
+the Avro value made of plain dicts and the headers put together here take a fifth of that. A test holds both ways to the same
+bytes.
+
+The id of a match is made of its version and its first and last event, so it is the same however the log was cut into batches.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from processors.core.cep.outputs import EventFields, Evicted, Match, PartialMatch, Stages, TimedOut
+from schemas.avro import PREFIX_BYTES, parsed, write_body
+from schemas.cep import (
+    EVENTS,
+    LateForPattern,
+    PartialMatchEvicted,
+    PatternActivated,
+    PatternFailed,
+    PatternMatched,
+    PatternRefused,
+    PatternTimedOut,
+)
+from schemas.cloudevents import CONTENT_TYPE, SPEC_VERSION, rfc3339
+
+if TYPE_CHECKING:
+    from processors.patterns.options import CepOptions
+    from schemas.events import Event
+    from streams.codec import Codec
+    from streams.turns.batch import Batch
+
+__all__ = ["Results", "Writer", "first_and_last"]
+
+TOPIC_CHARS_MAX: Final = 200
+"""Characters of a topic's name in an id: two names and the numbers have to fit into 512."""
+
+_SAMPLES: Final[Mapping[type[Event], dict[str, Any]]] = {
+    PatternMatched: {"stages": [], "started": 0, "ended": 0, "took_ms": 0, "correlation_key": ""},
+    PatternTimedOut: {"stages": [], "started": 0, "deadline": 0, "correlation_key": ""},
+    PartialMatchEvicted: {"stages": [], "started": 0, "reason": "", "correlation_key": ""},
+    PatternFailed: {"input_topic": "", "input_partition": 0, "input_offset": 0, "reason": "", "correlation_key": ""},
+    LateForPattern: {
+        "input_topic": "", "input_partition": 0, "input_offset": 0, "ts": 0, "watermark": 0, "reason": "late",
+        "correlation_key": "",
+    },
+    PatternActivated: {"action": "activated", "input_topic": "", "input_partition": 0, "input_offset": 0},
+    PatternRefused: {"reason": ""},
+}  # fmt: skip
+
+
+class Writer:
+    """How each kind of result is written, for one app.
+
+    Args:
+        codec: Gives the schema ids, from a Schema Registry where there is one.
+        options: Where results go.
+    """
+
+    def __init__(self, codec: Codec, options: CepOptions) -> None:
+        topics = {
+            PatternMatched: options.matches_topic,
+            PatternTimedOut: options.timeouts_topic,
+            PartialMatchEvicted: options.evictions_topic,
+            PatternFailed: options.evictions_topic,
+            LateForPattern: options.late_topic,
+            PatternActivated: options.changes_topic,
+            PatternRefused: options.changes_topic,
+        }
+        self.kinds: dict[type[Event], Any] = {
+            cls: (options.topic(topics[cls]), *self._form(codec, cls, options.topic(topics[cls]))) for cls in EVENTS
+        }
+
+    @staticmethod
+    def _form(codec: Codec, cls: type[Event], topic: str) -> tuple[bytes, dict[str, Any], tuple[str, bytes]]:
+        sample = cls(id="-", source="-", pattern="", version=0, detected_at=0, **_SAMPLES[cls])
+        prefix = codec.encode(sample, topic=topic).value[:PREFIX_BYTES]
+        return prefix, parsed(codec.catalogue.schema(cls)), ("ce_type", cls.event_type.encode())
+
+
+_VERSION_HEADER: Final = ("ce_specversion", SPEC_VERSION.encode())
+_CONTENT_HEADER: Final = ("content-type", CONTENT_TYPE.encode())
+
+
+class Results:
+    """Writes what one batch found.
+
+    Args:
+        batch: Where it is sent.
+        writer: How.
+    """
+
+    def __init__(self, batch: Batch, writer: Writer) -> None:
+        self._batch, self._kinds, self._now = batch, writer.kinds, batch.now_ms
+        self._place = f"{batch.topic}/{batch.partition}"
+        self._source = ("ce_source", f"/antiphon/{self._place}".encode())
+        self._time = ("ce_time", rfc3339(self._now).encode())
+        self._ids: Counter[str] = Counter()
+
+    def matched(self, name: str, version: int, matches: Iterable[Match]) -> None:
+        """Write matches."""
+        for match in matches:
+            first, last = first_and_last(match.stages)
+            started, ended = match.started, last["ts"]
+            fields = {
+                "stages": _stages(match.stages), "started": started, "ended": ended, "took_ms": ended - started,
+            }  # fmt: skip
+            self._about(PatternMatched, name, version, match.key, fields, first, last)
+
+    def timed_out(self, name: str, version: int, found: Iterable[TimedOut]) -> None:
+        """Write partial matches whose window ended."""
+        for one in found:
+            first, last = first_and_last(one.stages)
+            fields = {"stages": _stages(one.stages), "started": first["ts"], "deadline": one.ts}
+            self._about(PatternTimedOut, name, version, one.key, fields, first, last)
+
+    def evicted(self, name: str, version: int, found: Iterable[Evicted]) -> None:
+        """Write partial matches that had to go for a limit."""
+        for one in found:
+            self._evicted(name, version, one.key, one.stages, one.reason)
+
+    def dropped(self, name: str, version: int, key: str, found: Iterable[PartialMatch], reason: str) -> None:
+        """Write partial matches that went with their version."""
+        for one in found:
+            self._evicted(name, version, key, one.stages, reason)
+
+    def failed(self, name: str, version: int, key: str, event: EventFields | None, reason: str) -> None:
+        """Write that a key's state was given up."""
+        topic, partition, offset = event["id"] if event is not None else ("", -1, -1)
+        fields = {"input_topic": topic, "input_partition": partition, "input_offset": offset, "reason": reason}
+        self._write(PatternFailed, name, version, key, fields, f"{version}/{topic}/{partition}/{offset}/failed", "")
+
+    def late(self, name: str, version: int, event: EventFields, watermark: int, reason: str) -> None:
+        """Write an event that took no part."""
+        topic, partition, offset = event["id"]
+        fields = {
+            "input_topic": topic, "input_partition": partition, "input_offset": offset,
+            "ts": event["ts"], "watermark": watermark, "reason": reason,
+        }  # fmt: skip
+        place = f"{topic}/{partition}/{offset}"
+        self._write(LateForPattern, name, version, event["key"], fields, f"{version}/{place}/late", place)
+
+    def activated(self, name: str, version: int, action: str, offset: int) -> None:
+        """Write from where on a version has a status, on the batch's partition."""
+        topic, partition = self._batch.topic, self._batch.partition
+        fields = {"action": action, "input_topic": topic, "input_partition": partition, "input_offset": offset}
+        self._write(PatternActivated, name, version, None, fields, f"{version}/{self._place}/{offset}/{action}", "")
+
+    def refused(self, name: str, offset: int, reason: str) -> None:
+        """Write that a record of the patterns topic was not taken."""
+        self._write(PatternRefused, name, offset, None, {"reason": reason}, f"{offset}/refused", "")
+
+    # ---- inside
+
+    def _evicted(self, name: str, version: int, key: Any, stages: Stages, reason: str) -> None:  # noqa: ANN401 text, to the engine any
+        first, last = first_and_last(stages)
+        fields = {"stages": _stages(stages), "started": first["ts"], "reason": reason}
+        self._about(PartialMatchEvicted, name, version, key, fields, first, last)
+
+    def _about(
+        self,
+        cls: type[Event],
+        name: str,
+        version: int,
+        key: Any,  # noqa: ANN401 text, to the engine any
+        fields: dict[str, Any],
+        first: EventFields,
+        last: EventFields,
+    ) -> None:
+        topic, partition, offset = last["id"]
+        from_topic, from_partition, from_offset = first["id"]
+        begins = f"{from_partition}/{from_offset}"
+        if from_topic != topic:
+            begins = f"{from_topic[:TOPIC_CHARS_MAX]}/{begins}"
+        place = f"{topic}/{partition}/{offset}"
+        self._write(cls, name, version, key, fields, f"{version}/{begins}-{place[-TOPIC_CHARS_MAX:]}", place)
+
+    def _write(
+        self, cls: type[Event], name: str, version: int, key: str | None, fields: dict[str, Any], place: str, cause: str
+    ) -> None:
+        topic, prefix, schema, kind = self._kinds[cls]
+        fields["pattern"], fields["version"], fields["detected_at"] = name, version, self._now
+        if key is not None:
+            fields["correlation_key"] = key
+        number = self._ids[place] = self._ids[place] + 1
+        headers = [_VERSION_HEADER, kind, ("ce_id", f"{place}/{number}".encode()), self._source, self._time]
+        if cause:
+            headers += [("ce_correlationid", cause.encode()), ("ce_causationid", cause.encode())]
+        headers.append(_CONTENT_HEADER)
+        record_key = (name if key is None else key).encode()
+        self._batch.send(topic, key=record_key, value=write_body(prefix, schema, fields), headers=headers)
+
+
+def first_and_last(stages: Stages) -> tuple[EventFields, EventFields]:
+    """Return the first and the last event of a partial match: by time, by order of taking where times are equal."""
+    events = [event for taken in stages.values() for event in taken]
+    first = last = events[0]
+    for event in events:
+        ts = event["ts"]
+        if ts < first["ts"]:
+            first = event
+        if ts >= last["ts"]:
+            last = event
+    return first, last
+
+
+def _stages(stages: Stages) -> list[dict[str, Any]]:
+    return [{"stage": stage, "events": [_place(event) for event in events]} for stage, events in stages.items()]
+
+
+def _place(event: EventFields) -> dict[str, Any]:
+    topic, partition, offset = event["id"]
+    return {"topic": topic, "partition": partition, "offset": offset, "ts": event["ts"]}

@@ -1,0 +1,137 @@
+"""Compiled pattern versions, and what a lane keeps of each in memory."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from processors.core.cep.engine import Matcher, compile_pattern
+from processors.core.cep.model import Definition
+from processors.core.watermarks import Bounds, Watermarks
+from processors.patterns.needs import Need
+
+if TYPE_CHECKING:
+    from processors.patterns.rows import Row
+    from schemas.catalogue import Catalogue
+
+__all__ = ["Compiled", "Run", "Shelf", "Status"]
+
+Status = Literal["active", "paused", "draining", "dropping"]
+
+COMPILED_MAX: Final = 1_000
+"""Compiled versions kept by a process; those that no lane runs go when there are more."""
+
+
+class Compiled:
+    """One version, ready to run: shared by the lanes of a process, and without state.
+
+    Attributes:
+        need: What it needs of the log.
+        matcher: Runs it.
+        draining: Runs it while it drains: the general backend, whose partial matches tell when they began.
+        stepwise: Whether waits must end one by one: with a skip strategy, what ends first decides what may still end.
+        bounds: What is promised about the times of its events.
+    """
+
+    def __init__(self, definition: Definition, catalogue: Catalogue, rekeyed: frozenset[str]) -> None:
+        automaton = compile_pattern(definition.pattern)
+        self.need = Need(definition, catalogue, rekeyed)
+        self.matcher = Matcher(automaton, partial_matches_max=definition.partial_matches_max)
+        general = self.matcher.backend == "general"
+        self.draining = (
+            self.matcher if general else Matcher(automaton, backend="general", partial_matches_max=definition.partial_matches_max)
+        )
+        self.stepwise = automaton.skips and automaton.has_pending
+        self.bounds = Bounds(disorder_ms=definition.disorder_ms, idle_after_ms=definition.idle_after_ms, follow_wall_clock=True)
+
+    @property
+    def definition(self) -> Definition:
+        """The definition."""
+        return self.need.definition
+
+
+class Shelf:
+    """The compiled versions of a process.
+
+    Args:
+        catalogue: The event types, which tell the keys of records.
+        rekeyed: Topics whose events are always keyed anew.
+    """
+
+    def __init__(self, catalogue: Catalogue, rekeyed: frozenset[str] = frozenset()) -> None:
+        self._catalogue, self._rekeyed = catalogue, rekeyed
+        self._compiled: dict[int, Compiled] = {}
+
+    def get(self, version: int, definition: Definition | dict[str, Any]) -> Compiled:
+        """Return a version, compiled once."""
+        compiled = self._compiled.get(version)
+        if compiled is None:
+            if isinstance(definition, dict):
+                definition = Definition.model_validate(definition)
+            if len(self._compiled) >= COMPILED_MAX:
+                self._compiled.clear()
+            compiled = self._compiled[version] = Compiled(definition, self._catalogue, self._rekeyed)
+        return compiled
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One version on one lane: what is in memory beside the table.
+
+    Attributes:
+        version: The version.
+        compiled: It, ready to run.
+        status: Whether it takes events, rests, ends or is being deleted.
+        reason: Why it is being deleted.
+        told: For each topic, the status said last and the offset from which it holds.
+        marks: Its watermark on this lane.
+        rows: How many rows of the table are its.
+        deadlines: When waiting alone changes a key's state, as a heap of (time, key); entries may be stale.
+        releases: When a waiting event is the earliest of its key, likewise.
+        to_drop: Keys still to be deleted, while dropping.
+    """
+
+    version: int
+    compiled: Compiled
+    status: Status
+    marks: Watermarks
+    reason: str = ""
+    told: dict[str, list[Any]] = field(default_factory=dict)
+    rows: int = 0
+    deadlines: list[tuple[int, str]] = field(default_factory=list)
+    releases: list[tuple[int, str]] = field(default_factory=list)
+    to_drop: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The pattern's name."""
+        return self.compiled.definition.name
+
+    @property
+    def matcher(self) -> Matcher:
+        """What runs it now."""
+        return self.compiled.draining if self.status == "draining" else self.compiled.matcher
+
+    def stored(self) -> dict[str, Any]:
+        """Return what the lane's table keeps of it."""
+        return {
+            "name": self.name,
+            "definition": self.compiled.definition.to_data(),
+            "status": self.status,
+            "reason": self.reason,
+            "told": {topic: list(said) for topic, said in self.told.items()},
+        }
+
+    def index(self, key: str, row: Row) -> None:
+        """Remember when a row that was read is to be looked at."""
+        self.rows += 1
+        if row.due is not None:
+            self.deadlines.append((row.due, key))
+        if row.first is not None:
+            self.releases.append((row.first, key))
+
+    def indexed(self) -> None:
+        """Put the remembered times in order."""
+        heapq.heapify(self.deadlines)
+        heapq.heapify(self.releases)

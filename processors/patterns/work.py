@@ -1,0 +1,302 @@
+"""One batch of events through one pattern version: time, order, matching, and what is to be stored.
+
+    events ─▶ late? ─┬─ in order already ──────────────────────▶ matcher ─▶ rows, results
+                     └─ wait in the row until the watermark ─▶ by time ┘
+                        then: what has waited long enough ends
+
+What is found does not depend on how the log was cut into batches: an event is late by the watermark of the records before it;
+the events of a key are taken in the order of their times, by arrival where those are equal; a key's clock goes to each of its
+events before the event is taken, so it does not matter how often it was moved in between. (With a skip strategy and a wait that
+can end in a match it would: there each wait ends on its own, see `Compiled.stepwise`.)
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from processors.core.cep.outputs import Outputs, SkipMissed
+from processors.core.cep.snapshot import StateMismatch
+from processors.core.watermarks import Verdict
+
+if TYPE_CHECKING:
+    from processors.patterns.reading import Event
+    from processors.patterns.results import Results
+    from processors.patterns.rows import Waiting
+    from processors.patterns.versions import Run
+    from streams.turns.batch import View
+
+__all__ = ["KEYS_MAX", "Work"]
+
+KEYS_MAX: Final = 5_000
+"""Keys whose waits end in one batch: about as long as a batch of records takes. What is left comes in the next, at once."""
+
+
+class Work:
+    """What one batch does to one version.
+
+    Args:
+        run: The version on this lane.
+        rows: The batch's view of the table of states.
+        results: Where to write what is found.
+        now_ms: The batch's clock.
+    """
+
+    def __init__(self, run: Run, rows: View, results: Results, now_ms: int) -> None:
+        from processors.patterns.rows import Row
+
+        self._row = Row
+        self._run, self._rows, self._results, self._now = run, rows, results, now_ms
+        self._matcher, self._version = run.matcher, run.version
+        self._reset()
+        self.changed = False
+        """Whether anything is to be stored."""
+
+    def _reset(self) -> None:
+        self._states: dict[Any, Any] = {}
+        self._before: dict[str, Any] = {}
+        self._waiting: dict[str, list[Waiting]] = {}
+        self._out = Outputs()
+
+    # ---- events
+
+    def take(self, events: Sequence[Event], sources: Sequence[str]) -> None:
+        """Take events in the order of the log.
+
+        Args:
+            events: The events.
+            sources: Where each came from, "topic/partition"; one for all if there is only one.
+        """
+        if not events:
+            return
+        self.changed = True
+        if self._run.compiled.need.buffered:
+            self._wait(events, sources)
+        else:
+            self._match([(event, self._run.status != "draining") for event in self._in_order(events, sources[0])])
+            self._store()
+
+    def _in_order(self, events: Sequence[Event], source: str) -> list[Event]:
+        """Return those that are not before the clock, which is their own time: without disorder there is nothing to wait for."""
+        marks, run = self._run.marks, self._run
+        mark, lag = marks.mark, run.compiled.bounds.disorder_ms + 1
+        top, ahead = mark + lag, run.compiled.bounds.ahead_max_ms
+        limit = None if ahead is None else self._now + ahead
+        taken: list[Event] = []
+        for event in events:
+            ts = event["ts"]
+            if ts <= mark:
+                self._results.late(run.name, run.version, event, mark, "late")
+            elif limit is not None and ts > limit:
+                self._results.late(run.name, run.version, event, mark, "ahead")
+            else:
+                taken.append(event)
+                if ts > top:
+                    top, mark = ts, ts - lag
+        marks.observe(source, taken[-1]["ts"] if taken else events[-1]["ts"], self._now)
+        return taken
+
+    def _wait(self, events: Sequence[Event], sources: Sequence[str]) -> None:
+        run, marks, now = self._run, self._run.marks, self._now
+        starts = run.status != "draining"
+        for event, source in zip(events, sources, strict=True):
+            verdict = marks.observe(source, event["ts"], now)
+            if verdict is not Verdict.IN_TIME:
+                self._results.late(run.name, run.version, event, marks.mark, verdict.value)
+                continue
+            key = event["key"]
+            if key not in self._before:
+                self._touch(key)
+            if not starts and key not in self._states and not self._waiting.get(key):
+                continue  # nothing of the old version is left for this key
+            self._waiting.setdefault(key, []).append((event, starts))
+        self._store()
+
+    # ---- time
+
+    def tick(self, behind: Iterable[str]) -> bool:
+        """Let time pass, end what has waited long enough, and return whether there is more to end at once.
+
+        Args:
+            behind: Sources with unread records.
+        """
+        marks = self._run.marks
+        marks.tick(self._now, tuple(behind))
+        left = KEYS_MAX
+        if self._run.releases:
+            left = self._release(marks.mark, left)
+        if self._run.deadlines and left:
+            left = self._end(marks.mark, left)
+        return not left
+
+    def _release(self, mark: int, left: int) -> int:
+        """Take the waiting events that the watermark has passed, of at most so many keys."""
+        releases, rows, version = self._run.releases, self._rows, self._version
+        ready: list[Waiting] = []
+        while releases and releases[0][0] <= mark and left:
+            first, key = heapq.heappop(releases)
+            row = rows.get((version, key))
+            if row is None or row.first != first or key in self._before:
+                continue
+            left -= 1
+            self._touch(key)
+            waiting = self._waiting[key]
+            ready += sorted((one for one in waiting if one[0]["ts"] <= mark), key=_time_of)
+            self._waiting[key] = [one for one in waiting if one[0]["ts"] > mark]
+        if self._before:
+            self.changed = True
+            self._match(ready)
+            self._store()
+        return left
+
+    def _end(self, mark: int, left: int) -> int:
+        """Move the clocks of keys whose waits the watermark has passed."""
+        deadlines, rows, version = self._run.deadlines, self._rows, self._version
+        while deadlines and deadlines[0][0] <= mark and left:
+            due, key = heapq.heappop(deadlines)
+            row = rows.get((version, key))
+            if row is None or row.due != due or key in self._before:
+                continue
+            left -= 1
+            self._touch(key)
+            self._clock(key, mark)
+        if self._before:
+            self.changed = True
+            self._store()
+        return left
+
+    def _clock(self, key: str, ts: int) -> None:
+        """Move a key's clock, wait by wait."""
+        matcher, states = self._matcher, self._states
+        at = -1
+        while (state := states.get(key)) is not None:
+            due = matcher.deadline(state)
+            if due is None or due > ts or due <= at:
+                return
+            at = due
+            try:
+                matcher.advance(states, key, due, self._out)
+            except SkipMissed as missed:
+                self._failed(key, None, missed)
+
+    def next_ms(self) -> int | None:
+        """Return the event time at which waiting changes something next; stale entries are forgotten on the way."""
+        run, rows, version = self._run, self._rows, self._version
+        for heap, of in ((run.deadlines, "due"), (run.releases, "first")):
+            while heap and ((row := rows.get((version, heap[0][1]))) is None or getattr(row, of) != heap[0][0]):
+                heapq.heappop(heap)
+        return min((heap[0][0] for heap in (run.deadlines, run.releases) if heap), default=None)
+
+    # ---- matching
+
+    def _match(self, events: Sequence[Waiting]) -> None:
+        """Take events, per key in order of time."""
+        before, states = self._before, self._states
+        for event, _ in events:
+            if event["key"] not in before:
+                self._touch(event["key"])
+        if self._run.status == "draining":
+            for event, starts in events:
+                self._one(event, starts=starts)
+            return
+        plain = [event for event, _ in events]
+        if self._run.compiled.stepwise:
+            for event in plain:
+                self._one(event, starts=True)
+            return
+        try:
+            self._matcher.run(states, plain, self._out)
+        except SkipMissed:  # which event it was is seen one by one, from where the batch began
+            self._out = Outputs()
+            states.clear()
+            for key, row in before.items():
+                if row is not None and (state := row.state(self._matcher)) is not None:
+                    states[key] = state
+            for event in plain:
+                self._one(event, starts=True)
+
+    def _one(self, event: Event, *, starts: bool) -> None:
+        key, states = event["key"], self._states
+        if not starts and key not in states:
+            return
+        self._clock(key, event["ts"])
+        if not starts and key not in states:
+            return
+        try:
+            self._matcher.run(states, (event,), self._out)
+        except SkipMissed as missed:
+            self._failed(key, event, missed)
+        if not starts:
+            self._without_new(key, event)
+
+    def _without_new(self, key: str, event: Event) -> None:
+        """Take out what an event has begun under a version that only ends what it had."""
+        self._out.matches[:] = [match for match in self._out.matches if not _only(match.stages, event)]
+        state = self._states.get(key)
+        if state is None:
+            return
+        form, seq, events, nodes, partial, completed = self._matcher.dump(state)
+        begun = seq - 1
+        if any(one[0] == begun for one in (*partial, *completed)):
+            partial, completed = ([one for one in kind if one[0] != begun] for kind in (partial, completed))
+            self._states[key] = self._matcher.load([form, seq, events, nodes, partial, completed])
+        if not self._matcher.view(self._states[key]) and not completed:
+            del self._states[key]
+
+    def _failed(self, key: str, event: Event | None, missed: SkipMissed) -> None:
+        self._states.pop(key, None)
+        self._results.failed(self._run.name, self._version, key, event, str(missed))
+
+    # ---- rows
+
+    def _touch(self, key: str) -> None:
+        row = self._before[key] = self._rows.get((self._version, key))
+        if row is None:
+            return
+        if row.waiting:
+            self._waiting[key] = list(row.waiting)
+        try:
+            state = row.state(self._matcher)
+        except StateMismatch as problem:
+            self._results.failed(self._run.name, self._version, key, None, str(problem))
+            return
+        if state is not None:
+            self._states[key] = state
+
+    def _store(self) -> None:
+        """Write what was touched, remember when to look at it again, and hand over what was found."""
+        rows, run, states, version, matcher = self._rows, self._run, self._states, self._version, self._matcher
+        make = self._row
+        for key, row in self._before.items():
+            state, waiting = states.get(key), self._waiting.get(key, ())
+            if state is None and not waiting:
+                if row is not None:
+                    del rows[version, key]
+                    run.rows -= 1
+                continue
+            due = None if state is None else matcher.deadline(state)
+            new = rows[version, key] = make(matcher, state, waiting, due)
+            if row is None:
+                run.rows += 1
+            if due is not None and (row is None or row.due != due):
+                heapq.heappush(run.deadlines, (due, key))
+            if new.first is not None and (row is None or row.first != new.first):
+                heapq.heappush(run.releases, (new.first, key))
+        out, results = self._out, self._results
+        if out.matches:
+            results.matched(run.name, version, out.matches)
+        if out.timed_out and run.compiled.definition.timed_out:
+            results.timed_out(run.name, version, out.timed_out)
+        if out.evicted:
+            results.evicted(run.name, version, out.evicted)
+        self._reset()
+
+
+def _time_of(waiting: Waiting) -> int:
+    ts: int = waiting[0]["ts"]
+    return ts
+
+
+def _only(stages: dict[str, list[Event]], event: Event) -> bool:
+    return all(one is event for taken in stages.values() for one in taken)
