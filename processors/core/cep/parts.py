@@ -12,6 +12,7 @@ from processors.core.cep.expressions import Expr, Op
 from processors.core.cep.model import Stage
 from processors.core.cep.terms import Operand, expression_of
 from processors.core.cep.text import from_text
+from processors.core.cep.wording import expected
 
 __all__ = ["checked", "condition_of", "in_words", "joined", "length_ms", "whole_ms"]
 
@@ -34,9 +35,8 @@ def in_words(error: ValidationError) -> str:
     """Say what pydantic found on one line."""
     found = []
     for details in error.errors(include_url=False):
-        cause = details.get("ctx", {}).get("error")
         place = ".".join(str(part) for part in details["loc"])
-        found.append(f"{f'{place}: ' if place else ''}{cause or details['msg']}")
+        found.append(f"{f'{place}: ' if place else ''}{expected(details)}")
     return "; ".join(found)
 
 
