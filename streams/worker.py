@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import faust
 
-from streams import logs, web
+from streams import interpreter, logs, web
 from streams.errors import AntiphonError
 from streams.live import LiveSettings
 from streams.metrics import PrometheusObserver
@@ -29,10 +28,6 @@ Register = Callable[[Any], None]
 """What the entry point of a processor names: puts its agents and tables on the app."""
 
 EXIT_FAILED: Final = 1
-
-SWITCH_INTERVAL_S: Final = 0.001
-"""How long a thread may hold the interpreter while others wait. At Python's 5 ms every call of the commit thread waits that
-long behind the event loop, several times a kafka transaction (docs/performance.md)."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +77,7 @@ def run_worker(app: App, *, loglevel: str | None = None) -> int:
         AntiphonError: What kept it from starting or stopped it, in one line.
     """
     app.preflight()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    interpreter.tune()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = faust.Worker(

@@ -16,6 +16,7 @@ from benchmarks.jobs.cep_stream import checksum, events, patterns
 from processors.core.cep.engine import Matcher, compile_pattern
 from processors.core.cep.model import Pattern
 from processors.core.cep.outputs import Outputs
+from streams import interpreter
 
 BATCH: Final = 4_000
 """Events a call: a worker's batch."""
@@ -25,6 +26,7 @@ def main(name: str, count: int, backend: str) -> None:
     """Run the pattern over the stream and print the result."""
     pattern = Pattern.model_validate(patterns()[name])
     matcher = Matcher(compile_pattern(pattern), backend=cast(Literal["auto", "general", "generated"], backend))
+    interpreter.tune()  # as a worker does
     stream = events(count)
     states: dict[Hashable, Any] = {}
     run, matches, timed_out, total = matcher.run, 0, 0, 0
