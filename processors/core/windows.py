@@ -160,15 +160,17 @@ class Windows:
             self._leave_out(event, key, ts, "no_key")
             return
         row = self._row(key)
-        born = f"{source}/{event.offset}" if row is None else row[3]
         before = keyed.load(row)
         passed = keyed.advance(d, before, self.mark)
+        if row is not None:
+            self._tell(key, row[3], passed.results, ())
         taken = keyed.take(d, passed.state, ts, event.fields, self.mark)
         if taken.late:
             self._leave_out(event, key, ts, "late")
         elif row is None:
             self._keys += 1
-        self._tell(key, born, (*passed.results, *taken.results), taken.dropped)
+        born = row[3] if row is not None and passed.state.windows else f"{source}/{event.offset}"
+        self._tell(key, born, taken.results, taken.dropped)
         if taken.state is not before:
             self._store(key, taken.state, None if row is None else row[2], born)
         if self._keys > d.keys_max:

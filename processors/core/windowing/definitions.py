@@ -53,9 +53,9 @@ DESCRIPTION_CHARS_MAX: Final = 2000
 
 _Ms = Annotated[int, Field(ge=0, le=TIME_MAX)]
 _Span = Annotated[int, Field(ge=1, le=TIME_MAX)]
-_Name = Annotated[str, Field(pattern=r"\A[a-z0-9][a-z0-9_-]{0,63}\Z")]
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 _Text = Annotated[str, Field(min_length=1, max_length=200)]
-_Topic = Annotated[str, Field(pattern=r"\A[A-Za-z0-9._-]{1,249}\Z")]
+_Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 
 
 class DefinitionError(ValueError):

@@ -141,7 +141,7 @@ def advance(d: Definition, state: KeyState, mark: int) -> Taken:
     left = tuple(w for w in windows if w.end + keep - d.allowed_lateness_ms > horizon)
     if not results and len(left) == len(state.windows):
         return Taken(state)
-    return Taken(KeyState(left, state.floor), tuple(results))
+    return Taken(KeyState(left, state.floor) if left else KeyState(), tuple(results))
 
 
 def take(d: Definition, state: KeyState, ts: int, fields: Mapping[str, Any], mark: int) -> Taken:
