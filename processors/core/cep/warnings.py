@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from processors.core.cep.automaton import TRUE
+from processors.core.cep.automaton import FALSE, TRUE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,8 +44,10 @@ def warnings_of(states: Sequence[State], start: State, window_ms: int) -> tuple[
             " with every event that fits. In a loop prefer relaxed contiguity to `any` and `allow_combinations`, or bound it by"
             " `times`."
         )
-    if not any(edge.action == "take" for state in states if id(state) in reachable for edge in state.edges):
-        found.append("no event can be part of it: it matches nothing.")
+    if not any(state.kind == "final" for state in states if id(state) in reachable) and not any(
+        state.kind == "pending" for state in states if id(state) in reachable
+    ):
+        found.append("no event can complete it: it matches nothing. A condition that is never true stands in its way.")
     return tuple(found)
 
 
@@ -54,7 +56,7 @@ def _reachable(start: State) -> set[int]:
     stack = [start]
     while stack:
         for edge in stack.pop().edges:
-            if id(edge.target) not in seen:
+            if edge.condition != FALSE and id(edge.target) not in seen:
                 seen.add(id(edge.target))
                 stack.append(edge.target)
     return seen
