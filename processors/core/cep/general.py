@@ -110,7 +110,7 @@ class GeneralBackend:
             out: What is found is appended here.
 
         Raises:
-            SkipMissed: The pattern says so; what was found before stays in `out`.
+            SkipMissed: The pattern says so; what earlier events completed stays in `out`.
         """
         for event in events:
             key, ts = event["key"], event["ts"]
@@ -281,13 +281,15 @@ class GeneralBackend:
         completed = state.completed
         for match in found:
             heap.push(completed, match)
+        emitted: list[Match] = []  # all or none: an error takes back what the same event had completed
         while completed and (not state.partial or completed[0][0] <= state.partial[0][0]):
             match = heap.pop(completed)
             unwanted = self._unwanted(match)
             if unwanted is not None:
                 heap.discard(state.partial, unwanted)
                 heap.discard(completed, unwanted)
-            out.matches.append(Match(key, match[2], ts, match[3]))
+            emitted.append(Match(key, match[2], ts, match[3]))
+        out.matches += emitted
 
     def _unwanted(self, match: Partial) -> Callable[[Partial], bool] | None:
         """Which other matches the skip strategy removes."""
