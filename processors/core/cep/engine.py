@@ -65,7 +65,9 @@ class Matcher:
     Args:
         automaton: From `compile_pattern`.
         backend: "auto", "general" or "generated".
-        partial_matches_max: Partial matches kept for one key, at least 1; the oldest are evicted beyond it.
+        partial_matches_max: Partial matches kept for one key, at least 1; those that began first are evicted beyond it.
+        begins: Whether events may begin partial matches. A version that drains only ends what it has; it runs on the general
+            backend, which reads what `dump` of any backend wrote.
 
     Raises:
         PatternError: "generated" was asked for, and the pattern needs the general backend.
@@ -77,12 +79,17 @@ class Matcher:
         *,
         backend: Literal["auto", "general", "generated"] = "auto",
         partial_matches_max: int = PARTIAL_MATCHES_MAX,
+        begins: bool = True,
     ) -> None:
         if partial_matches_max < 1:
             raise PatternError(f"partial_matches_max is {partial_matches_max}: at least 1 is needed", "pattern")
         self.automaton = automaton
         self.partial_matches_max = partial_matches_max
-        self._backend: Backend = _backend(automaton, backend, partial_matches_max)
+        self._backend: Backend = (
+            _backend(automaton, backend, partial_matches_max)
+            if begins
+            else GeneralBackend(automaton, partial_matches_max, begins=False)
+        )
         self.run = self._backend.run
         self.advance = self._backend.advance
         self.deadline = self._backend.deadline

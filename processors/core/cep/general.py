@@ -79,11 +79,18 @@ class _Compiled:
 
 
 class GeneralBackend:
-    """Runs one automaton. It keeps nothing between calls but what it compiled."""
+    """Runs one automaton. It keeps nothing between calls but what it compiled.
+
+    Args:
+        automaton: From `compile_pattern`.
+        partial_matches_max: Of one key.
+        begins: Whether an event may begin a partial match; a version that only drains ends what it has.
+    """
 
     name = "general"
 
-    def __init__(self, automaton: Automaton, partial_matches_max: int) -> None:
+    def __init__(self, automaton: Automaton, partial_matches_max: int, *, begins: bool = True) -> None:
+        self.begins = begins
         self.automaton = automaton
         self.partial_matches_max = partial_matches_max
         tests: dict[Expr, Condition | None] = {}
@@ -147,7 +154,7 @@ class GeneralBackend:
         state.seq = seq + 1
         skips = self.automaton.skips
         due = state.due
-        for partial in (*state.partial, self._start) if not skips else state.partial:
+        for partial in (*state.partial, self._start) if self.begins and not skips else state.partial:
             stopped = False
             retained: list[Partial] = []
             for new in self._next(partial, event, ts, seq):
@@ -202,6 +209,8 @@ class GeneralBackend:
         rank, state, node, started, previous = partial
         results: list[Partial] = []
         at_start = node is None and state is self.automaton.start
+        if at_start and not self.begins:
+            return [partial]
         for edge in self._followed(state, event, node):
             if edge.action == "ignore":
                 if not at_start:

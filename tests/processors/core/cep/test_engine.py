@@ -85,6 +85,24 @@ def test_state_survives_being_written_down(backend: Backend) -> None:
     assert spelled(out) == expected
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("skip", ["no_skip", "to_next"])
+def test_a_draining_matcher_ends_what_was_begun_and_begins_nothing(backend: Backend, skip: str) -> None:
+    """State of the running version goes on in a matcher that begins nothing; when it has ended, the key is gone."""
+    found = pattern(stage("a"), stage("b", times={"min": 1, "max": None}), stage("c"), within_ms=50, skip={"strategy": skip})
+    engine, drain = matcher(found, backend), matcher(found, begins=False)
+    states: States = {}
+    engine.run(states, feed("a1 b2"), Outputs())
+    left: States = {"k": drain.load(engine.dump(states["k"]))}
+    out = Outputs()
+    drain.run(left, feed("x3 a4 b5 c6 a7 b8 c9"), out)
+    assert {match.stages["a"][0]["id"] for match in out.matches} == {"a1.1"}
+    drain.advance(left, "k", 60, out)
+    assert left == {}
+    drain.run(left, feed("a70 b71 c72"), out)
+    assert left == {}
+
+
 def test_an_id_that_is_a_position_stays_one() -> None:
     """A (topic, partition, offset) is a tuple again after the state was written down."""
     engine = matcher(pattern(stage("a"), stage("b")))
