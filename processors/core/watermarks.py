@@ -199,13 +199,18 @@ class Watermarks:
             self._held_moved(source, now_ms)
         return Verdict.LATE if ts <= self.mark else Verdict.IN_TIME
 
-    def tick(self, now_ms: int, behind: Collection[str] = ()) -> int:
+    def tick(self, now_ms: int, behind: Collection[str] = (), *, listening_since_ms: int = 0) -> int:
         """Let wall time pass without a record and return the combined watermark.
 
         Args:
             now_ms: The wall clock.
             behind: Sources that have unread records: they are not idle, however long nothing was read from them.
+            listening_since_ms: Since when they are read, in wall time: silence before that is nobody's. After a restart every
+                source has a full `idle_after_ms` to be heard.
         """
+        for source, seen_ms in self._seen.items():
+            if seen_ms < listening_since_ms:
+                self._seen[source] = listening_since_ms
         for source in behind:
             if source in self._seen:
                 self._seen[source] = max(self._seen[source], now_ms)

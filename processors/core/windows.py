@@ -41,7 +41,7 @@ from processors.core.windowing.due import Calendar
 from schemas.events import Event
 from schemas.windows import EventLeftOut, WindowEvicted, WindowResult, WindowSpan
 
-__all__ = ["CLOCK", "KEYS_A_BATCH_MAX", "KEY_CHARS_MAX", "Occurrence", "Rows", "Windows", "WindowsView", "step", "view"]
+__all__ = ["CLOCK", "KEYS_A_BATCH_MAX", "KEY_CHARS_MAX", "Occurrence", "Rows", "Windows", "WindowsView", "key_of", "step", "view"]
 
 CLOCK: Final = "clock~"
 KEY_PREFIX: Final = "key|"
@@ -135,19 +135,15 @@ class Windows:
         """Announce sources; see `Watermarks.expect`."""
         self._time.expect(sources, self.now_ms)
 
-    def tick(self, behind: Collection[str] = ()) -> None:
-        """Let wall time pass; `behind` are sources with unread records (see `Watermarks.tick`)."""
-        self._time.tick(self.now_ms, behind)
-
-    def known_sources(self) -> tuple[str, ...]:
-        """Return the sources that have spoken or were announced."""
-        return tuple(one.source for one in self._time.view(self.now_ms).sources)
+    def tick(self, behind: Collection[str] = (), *, listening_since_ms: int = 0) -> None:
+        """Let wall time pass; see `Watermarks.tick`."""
+        self._time.tick(self.now_ms, behind, listening_since_ms=listening_since_ms)
 
     def take(self, event: Occurrence) -> None:
         """Take in one event."""
         d = self.definition
         self._counted["events"] += 1
-        key = _key_of(event.fields.get(d.key))
+        key = key_of(event.fields.get(d.key))
         ts = event.stamp if d.time is None or event.fields.get(d.time) is None else event.fields[d.time]
         if not is_time(ts):
             self._leave_out(event, key, None, "no_time")
@@ -303,7 +299,7 @@ class Windows:
         )
 
 
-def _key_of(value: object) -> str | None:
+def key_of(value: object) -> str | None:
     """Return a correlation key as text: a text that is not empty and not too long, or a whole number; None for what is none."""
     if type(value) is int:
         return str(value)

@@ -118,8 +118,8 @@ class Definition(_Part):
         topics: The topics read.
         types: Event types that count; empty: all on the topics.
         key: The payload field by which events belong together; text or whole numbers.
-        time: The payload field with the event time in epoch milliseconds. An event without it, or None here: its CloudEvents
-            time, else the record's timestamp.
+        time: The payload field with the event time in epoch milliseconds. An event without it, or None here: the record's
+            timestamp. An event whose field is no time is left out.
         window: The kind of window and its measures.
         aggregates: What is computed, by name.
         allowed_lateness_ms: How long after its end (in event time) a window still takes events, and corrects its result.

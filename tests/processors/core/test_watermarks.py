@@ -91,6 +91,16 @@ def test_a_source_with_unread_records_is_not_idle() -> None:
     assert marks.tick(NOW + 2000) == 489
 
 
+def test_silence_counts_from_when_somebody_listens() -> None:
+    """After a restart what waits in the log has the whole time to be read, and asking twice changes nothing."""
+    marks = Watermarks(_bounds())
+    marks.observe(B, 100, NOW)
+    marks.observe(A, 500, NOW)
+    for later in (5000, 5500, 5999):
+        assert marks.tick(NOW + later, listening_since_ms=NOW + 5000) == 89
+    assert marks.tick(NOW + 6000, listening_since_ms=NOW + 5000) == 489
+
+
 def test_without_idleness_a_silent_source_stops_time() -> None:
     """With `idle_after_ms=None` the wall clock has no say."""
     marks = Watermarks(_bounds(idle_after_ms=None))

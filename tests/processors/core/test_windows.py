@@ -99,7 +99,8 @@ _CUTS = st.sets(st.integers(0, 26))
 
 
 def _run(d: Definition, events: list[Any], cuts: set[int]) -> Partition:
-    part, batch = Partition(d), []
+    part = Partition(d)
+    batch: list[Occurrence] = []
     for i, e in enumerate(events):
         if i in cuts:
             part.batch(*batch)
@@ -427,5 +428,7 @@ def test_one_event_is_one_step() -> None:
     for n, ts in enumerate((5, 20)):
         done = step(rows, happen(n, ts), NOW, define())
         rows.update(done.state)
-    assert [o.events for o in done.outputs] == [1]
+    [closed] = done.outputs
+    assert isinstance(closed, WindowResult)
+    assert closed.events == 1
     assert view(rows, define(), NOW).counted["events"] == 2
