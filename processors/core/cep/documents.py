@@ -36,6 +36,7 @@ _INT = re.compile(r"[-+]?[0-9]{1,400}\Z")
 _HEX = re.compile(r"0x[0-9a-fA-F]{1,100}\Z|0o[0-7]{1,100}\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z")
+_JSON_ONLY = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _WORDS: Final[dict[str, bool | None]] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
@@ -147,7 +148,7 @@ def documents_of(text: str) -> tuple[list[Document], list[Problem]]:
         return [], [Problem(1, 1, "", f"the file has {len(text)} characters, at most {DOCUMENT_CHARS_MAX} are allowed")]
     found: list[Document] = []
     try:
-        loader = _Loader(_without_tabs(text))
+        loader = _Loader(_as_yaml(text))
         lines = re.split("\r\n|[\r\n\x85\u2028\u2029]", text)  # what the parser counts as lines
         while loader.check_node():
             node = loader.get_node()
@@ -164,14 +165,14 @@ def documents_of(text: str) -> tuple[list[Document], list[Problem]]:
     return found, []
 
 
-def _without_tabs(text: str) -> str:
-    """JSON may be indented with tabs, which YAML forbids; inside its strings there are none."""
-    if "\t" in text and text.lstrip()[:1] in {"{", "["}:
+def _as_yaml(text: str) -> str:
+    """JSON may be indented with tabs, which YAML forbids, and have characters in strings that YAML folds or forbids."""
+    if text.lstrip()[:1] in {"{", "["}:
         try:
             json.loads(text)
         except (ValueError, RecursionError):
             return text
-        return text.replace("\t", " ")
+        text = _JSON_ONLY.sub(lambda found: f"\\u{ord(found[0]):04x}", text.replace("\t", " "))
     return text
 
 

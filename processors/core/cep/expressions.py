@@ -195,7 +195,7 @@ def walk(expr: Expr) -> Iterator[Expr]:
 def to_data(expr: Expr) -> Json:
     """The JSON value of `expr`; `from_data` makes the same tree of it.
 
-    A string or null that is the whole condition is written `{"const": ...}`: bare, the one is text there and the other no condition.
+    A string or null that is the whole condition is written `{"const": ...}`: bare, one is text and the other no condition.
     """
     return {"const": expr.value} if isinstance(expr, Const) and isinstance(expr.value, str | None) else _to_data(expr)
 

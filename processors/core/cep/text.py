@@ -100,7 +100,9 @@ class _TextReader:
         try:
             body = ast.parse(self._source, mode="eval").body
         except SyntaxError as error:
-            raise self._error_at((error.offset or 1) - 1, self._no_syntax(error)) from None
+            ended = not error.offset and error.msg == "invalid syntax"
+            at = len(self._source) if ended else (error.offset or 1) - 1
+            raise self._error_at(at, self._no_syntax(error, at)) from None
         except (ValueError, RecursionError, MemoryError):
             raise ExpressionError("no expression: unreadable characters, or parentheses too deep", column=1) from None
         rest = self._source.encode()[body.end_col_offset or 0 :].decode()
@@ -108,8 +110,9 @@ class _TextReader:
             raise self._error_at(len(self._source) - len(rest.lstrip(" )")), "comments are not allowed in a condition")
         return body
 
-    def _no_syntax(self, error: SyntaxError) -> str:
-        at = (error.offset or 1) - 1
+    def _no_syntax(self, error: SyntaxError, at: int) -> str:
+        if at == len(self._source):
+            return f"the condition ends too early; {_ALLOWED}"
         near = self._source[max(0, at - 1) : at + 2]
         for typo, instead in _TYPOS:
             if typo in near and (typo != "=" or "==" not in near):

@@ -113,6 +113,8 @@ def test_text_is_read(text: str, expr: Expr) -> None:
         ("1e999 > a", 1, 1, "numbers are finite"),
         ("a > 9223372036854775808", 1, 5, "at most 64 bits"),
         ("a > " + "9" * 5000, 1, 1, "at most 64 bits"),
+        ("a ==", 1, 5, "the condition ends too early; allowed are"),
+        ("a == 1 and and b", 1, 12, "no expression here; allowed are"),
         ("(a", 1, 1, "'(' was never closed"),
         ("a == 'x", 1, 6, "unterminated string"),
         ("ﬁ == 1", 1, 1, "field('...')"),
