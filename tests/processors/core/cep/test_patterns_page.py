@@ -122,8 +122,8 @@ def test_the_page_has_the_limits() -> None:
     section = PAGE.partition("## Limits")[2].partition("## Mistakes")[0]
     for limit in (
         limits.STAGES_MAX, limits.GROUPS_DEPTH_MAX, limits.BRANCHES_MAX, limits.ALL_OF_MAX, limits.TIMES_MAX,
-        limits.NAME_CHARS_MAX, limits.NODES_MAX, limits.OPERATORS_DEPTH_MAX, limits.TEXT_CHARS_MAX, limits.STRING_CHARS_MAX, limits.CHOICES_MAX,
-        limits.PARTIAL_MATCHES_MAX, documents.DOCUMENT_CHARS_MAX, documents.VALUES_MAX, documents.DEPTH_MAX,
+        limits.NAME_CHARS_MAX, limits.NODES_MAX, limits.OPERATORS_DEPTH_MAX, limits.TEXT_CHARS_MAX, limits.STRING_CHARS_MAX,
+        limits.CHOICES_MAX, limits.PARTIAL_MATCHES_MAX, documents.DOCUMENT_CHARS_MAX, documents.VALUES_MAX, documents.DEPTH_MAX,
     ):  # fmt: skip
         assert re.search(rf"\b({limit}|{limit:,})\b", section), limit
     assert limits.WITHIN_MS_MAX == 2**53 - 1
