@@ -29,7 +29,8 @@ class Compiled:
     Attributes:
         need: What it needs of the log.
         matcher: Runs it.
-        draining: Runs it while it drains: the general backend, whose partial matches tell when they began.
+        draining: Runs it while it drains, with events that came before: the general backend.
+        ending: As `draining`, with events that came after: it begins nothing. The states of the two are the same.
         stepwise: Whether waits must end one by one: with a skip strategy, what ends first decides what may still end.
         bounds: What is promised about the times of its events.
     """
@@ -42,6 +43,7 @@ class Compiled:
         self.draining = (
             self.matcher if general else Matcher(automaton, backend="general", partial_matches_max=definition.partial_matches_max)
         )
+        self.ending = Matcher(automaton, begins=False, partial_matches_max=definition.partial_matches_max)
         self.stepwise = automaton.skips and automaton.has_pending
         self.bounds = Bounds(disorder_ms=definition.disorder_ms, idle_after_ms=definition.idle_after_ms, follow_wall_clock=True)
 

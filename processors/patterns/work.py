@@ -223,26 +223,11 @@ class Work:
         self._clock(key, event["ts"])
         if not starts and key not in states:
             return
+        matcher = self._matcher if starts else self._run.compiled.ending
         try:
-            self._matcher.run(states, (event,), self._out)
+            matcher.run(states, (event,), self._out)
         except SkipMissed as missed:
             self._failed(key, event, missed)
-        if not starts:
-            self._without_new(key, event)
-
-    def _without_new(self, key: str, event: Event) -> None:
-        """Take out what an event has begun under a version that only ends what it had."""
-        self._out.matches[:] = [match for match in self._out.matches if not _only(match.stages, event)]
-        state = self._states.get(key)
-        if state is None:
-            return
-        form, seq, events, nodes, partial, completed = self._matcher.dump(state)
-        begun = seq - 1
-        if any(one[0] == begun for one in (*partial, *completed)):
-            partial, completed = ([one for one in kind if one[0] != begun] for kind in (partial, completed))
-            self._states[key] = self._matcher.load([form, seq, events, nodes, partial, completed])
-        if not self._matcher.view(self._states[key]) and not completed:
-            del self._states[key]
 
     def _failed(self, key: str, event: Event | None, missed: SkipMissed) -> None:
         self._states.pop(key, None)
@@ -296,7 +281,3 @@ class Work:
 def _time_of(waiting: Waiting) -> int:
     ts: int = waiting[0]["ts"]
     return ts
-
-
-def _only(stages: dict[str, list[Event]], event: Event) -> bool:
-    return all(one is event for taken in stages.values() for one in taken)
