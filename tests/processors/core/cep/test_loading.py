@@ -255,6 +255,13 @@ def test_scalars_are_those_of_yaml_1_2() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["1e3", "0o17", "no", "null", "~", "12:30", "0x1F", "+.5", "2020-01-01", "- a", "{a", "<<", "#b"])
+def test_text_that_looks_like_something_else_is_quoted(name: str) -> None:
+    """What is written is read as the same text, whatever a YAML of another version makes of it."""
+    definition = Definition.model_validate({"name": "a", "pattern": {"stages": [{"name": name}]}})
+    assert load_definition(to_yaml(definition)) == definition
+
+
 def test_aliases_are_for_reuse() -> None:
     """A value may be named once and used again."""
     definition = load_definition("name: a\npattern:\n  stages:\n    - {name: x, where: &w a == 1}\n    - {name: y, where: *w}\n")
