@@ -122,7 +122,7 @@ class Const:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of the current event; `id`, `key` and `ts` work too."""
+    """A field of the current event; `id`, `key` and `ts` (and, through Kafka, `type`) work too."""
 
     name: str
 
@@ -170,7 +170,6 @@ class Op:
 Expr = Const | Field | Ts | Agg | Op
 """A condition or a value."""
 
-_KEYS: Final = ("const", "field", "ts", "agg", "op")
 _FORMS: Final = (
     'a literal, {"const": v}, {"field": f}, {"ts": true}, {"agg": a, "stage": s, "field": f}, {"op": o, "args": [...]}'
 )
@@ -269,7 +268,7 @@ class _Reader:
                 raise ExpressionError(f"the event's time is written {{'ts': true}}, not {data['ts']!r}", path=_at(path, "ts"))
             return Ts()
         found = ", ".join(repr(key) for key in data) or "nothing"
-        hint = next((hint for key in data if (hint := did_you_mean(key, _KEYS))), "")
+        hint = next((hint for key in data if (hint := did_you_mean(key, ("const", "field", "ts", "agg", "op")))), "")
         raise ExpressionError(f"no expression: {{{found}}}. Allowed are {_FORMS}.{hint}", path=path)
 
     def _operator(self, data: Mapping[Any, Any], path: str, depth: int) -> Expr:
@@ -296,9 +295,9 @@ class _Reader:
 
     def _aggregate(self, data: Mapping[Any, Any], path: str) -> Agg:
         agg = _one_of(data["agg"], "aggregate", AGGREGATES, _at(path, "agg"))
+        field = data.get("field")
         if "stage" not in data:
             raise ExpressionError(f"{agg!r} needs 'stage', the name of the stage whose events it is about", path=path)
-        field = data.get("field")
         return Agg(
             agg,
             _name(data["stage"], "a stage", _at(path, "stage")),

@@ -255,7 +255,7 @@ def test_scalars_are_those_of_yaml_1_2() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["1e3", "0o17", "no", "null", "~", "12:30", "0x1F", "+.5", "2020-01-01", "- a", "{a", "<<", "#b"])
+@pytest.mark.parametrize("name", ["1e3", "0o17", "no", "null", "~", "0x1F", "+.5", "2020-01-01", "- a", "{a", "<<", "#b"])
 def test_text_that_looks_like_something_else_is_quoted(name: str) -> None:
     """What is written is read as the same text, whatever a YAML of another version makes of it."""
     definition = Definition.model_validate({"name": "a", "pattern": {"stages": [{"name": name}]}})
