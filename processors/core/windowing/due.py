@@ -65,7 +65,7 @@ class Calendar:
     def pop(self, until: int, *, keys_max: int) -> list[tuple[int, str]]:
         """Take out keys whose deadlines are not after `until`, earliest first, and `keys_max` at most, as (deadline, key)."""
         due: list[tuple[int, str]] = []
-        for bucket in sorted((b for b, entry in self._directory.items() if entry[0] <= until), key=int):
+        for _, bucket in sorted((entry[0], bucket) for bucket, entry in self._directory.items() if entry[0] <= until):
             if len(due) >= keys_max:
                 break
             due += self._pop_bucket(bucket, until, keys_max - len(due))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from processors.core import windows
 from processors.core.windowing import due, keyed
-from processors.core.windowing.definitions import Definition
+from processors.core.windowing.definitions import Definition, load
 from processors.core.windows import CLOCK, Occurrence, Windows, step, view
 from schemas.windows import EventLeftOut, WindowEvicted, WindowResult
 
@@ -420,6 +420,43 @@ def test_a_thousand_keys_close_over_several_batches(monkeypatch: pytest.MonkeyPa
     assert closed == [300, 300, 300, 100]
     assert len({r[0] for r in part.results()}) == 1000
     assert sorted(part.rows) == sorted([CLOCK, due.DIRECTORY, "key|z", next(n for n in part.rows if n.startswith("due/"))])
+
+
+def test_the_drawing_of_the_four_kinds() -> None:
+    """What docs/windows.md draws: the windows of events at 1, 4, 5, 9, 11 and 18."""
+    drawn = {
+        "tumbling": ({"kind": "tumbling", "size_ms": 6}, [(0, 6), (6, 12), (18, 24)]),
+        "hopping": (
+            {"kind": "hopping", "size_ms": 6, "advance_ms": 3},
+            [(-3, 3), (0, 6), (3, 9), (6, 12), (9, 15), (15, 21), (18, 24)],
+        ),
+        "sliding": ({"kind": "sliding", "size_ms": 6}, [(-4, 2), (-1, 5), (0, 6), (4, 10), (6, 12), (13, 19)]),
+        "session": ({"kind": "session", "gap_ms": 3}, [(1, 8), (9, 14), (18, 21)]),
+    }
+    for window, spans in drawn.values():
+        part = Partition(define(window=window))
+        part.batch(*(happen(n, ts) for n, ts in enumerate((1, 4, 5, 9, 11, 18))), happen(6, 90, key="b"))
+        assert [r[1:3] for r in part.results()] == spans
+
+
+def test_the_definition_in_the_docs_is_one() -> None:
+    """It loads as it stands."""
+    page = (Path(__file__).parents[3] / "docs" / "windows.md").read_text(encoding="utf-8")
+    block = page[page.index("    # windows.yaml") : page.index("    AGENT_WINDOWS")]
+    [found] = load("\n".join(line[4:] for line in block.splitlines()))
+    assert found.name == "task-failures"
+
+
+def test_what_is_no_part_of_the_question_may_change_while_windows_are_open() -> None:
+    """Another disorder or lateness cuts the calendar otherwise; every key is still found when it is due."""
+    part = Partition(define("session", disorder_ms=5000))
+    part.batch(*(happen(n, 10 * n, key=f"k{n}") for n in range(300)))
+    part.definition = define("session", disorder_ms=20, allowed_lateness_ms=3)
+    part.batch(*(happen(300 + n, 3000 + n, key=f"k{n}") for n in range(100)))
+    part.definition = define("session", disorder_ms=0)
+    part.batch(happen(1000, 10**6, key="z"))
+    assert len(part.results()) == 400
+    assert view(part.rows, part.definition, NOW).keys == 1
 
 
 def test_one_event_is_one_step() -> None:
