@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from processors.patterns.follower import Follower, Snapshot
 from processors.patterns.lane import Lane, LaneBatch
-from processors.patterns.reading import Reading
+from processors.patterns.reading import Reading, Taken
 from processors.patterns.results import Results, Writer
 from processors.patterns.versions import Run, Shelf
 from schemas.errors import MalformedRecord
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from processors.patterns.control import Control
     from processors.patterns.needs import Need
     from processors.patterns.options import CepOptions
-    from processors.patterns.reading import Event
     from streams import App, Batch
     from streams.turns.batch import Record, View
 
@@ -34,7 +33,7 @@ ORIGIN_HEADER: Final = "cep_origin"
 FIELD_HEADER: Final = "cep_field"
 """The field whose value is its key."""
 
-Found = dict[int, tuple[list["Event"], list[str]]]
+Found = dict[int, Taken]
 
 
 class Cell:
@@ -107,10 +106,8 @@ class Cell:
             reading = self._reading(batch, runs, self._routes_of(batch.topic))
             found: Found = {}
             if reading:
-                events, routed = reading.read(batch.records)
-                source = [f"{batch.topic}/{batch.partition}"]
-                for run, taken in zip(runs, events, strict=True):
-                    found[run.version] = (taken, source * len(taken) if run.compiled.need.buffered else source)
+                taken, routed = reading.read(batch.records, f"{batch.topic}/{batch.partition}")
+                found = {run.version: one for run, one in zip(runs, taken, strict=True)}
                 self._route(batch, routed)
         except Exception:
             work.give_up()
@@ -133,7 +130,7 @@ class Cell:
         """Take a batch of a topic that is only keyed anew here."""
         reading = self._reading(batch, [], self._routes_of(batch.topic))
         if reading:
-            self._route(batch, reading.read(batch.records)[1])
+            self._route(batch, reading.read(batch.records, "")[1])
 
     # ---- inside
 
@@ -219,7 +216,7 @@ class Cell:
             batch.send(self._keyed_topic, key=key.encode(), value=record.value, headers=headers)
 
     def _read_keyed(self, batch: Batch, runs: list[Run]) -> Found:
-        found: Found = {run.version: ([], []) for run in runs}
+        found: Found = {run.version: Taken() for run in runs}
         readings: dict[tuple[str, str], tuple[list[Run], Reading]] = {}
         for record in batch.records:
             topic, partition, offset, timestamp, field = _origin(record)
@@ -236,9 +233,7 @@ class Cell:
             event = reading.event(plan, reading.fields(record, decoded), (topic, partition, offset), key, timestamp)
             source = f"{topic}/{partition}"
             for target in plan.targets:
-                events, sources = found[mine[target].version]
-                events.append(event)
-                sources.append(source)
+                found[mine[target].version].add(event, source, timestamp)
         return found
 
     def _names(self, run: Run) -> set[str]:

@@ -6,7 +6,7 @@ between two batches.
 
     table cep-lanes     ["lane"]            {"token", "control"}
                         ["version", n]      {"name", "definition", "status", "reason", "told"}
-                        ["marks", n]        the watermark of version n here
+                        ["marks", n]        the clock of version n here
     table cep-states    [n, key]            see `rows`
 
     status     active ──▶ paused ──▶ active          events pass unseen, waits rest
@@ -22,9 +22,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from processors.core.watermarks import Watermarks
 from processors.patterns.needs import drains_into
 from processors.patterns.results import Results
 from processors.patterns.versions import Run
@@ -33,9 +32,9 @@ from processors.patterns.work import Work
 if TYPE_CHECKING:
     from processors.patterns.control import Control
     from processors.patterns.follower import Snapshot
-    from processors.patterns.reading import Event
+    from processors.patterns.reading import Taken
     from processors.patterns.rows import Row
-    from processors.patterns.versions import Shelf
+    from processors.patterns.versions import Shelf, Status
     from streams.turns.batch import Batch, View
 
 __all__ = ["Lane", "LaneBatch"]
@@ -116,8 +115,8 @@ class LaneBatch:
                 continue
             version = key[1]
             compiled = self._shelf.get(version, value["definition"])
-            marks = Watermarks.load(lanes.get(("marks", version)), compiled.bounds)
-            lane.runs[version] = Run(version, compiled, value["status"], marks, value["reason"], dict(value["told"]))
+            clock = lanes.get(("marks", version))
+            lane.runs[version] = Run.load(version, compiled, value["status"], clock, value["reason"], dict(value["told"]))
         row: Row
         for (version, key), row in self._rows.items():
             run = lane.runs.get(version)
@@ -172,7 +171,7 @@ class LaneBatch:
 
     def _bring(self, run: Run | None, control: Control) -> None:
         assert control.definition is not None
-        status = "paused" if control.paused else "active"
+        status: Status = "paused" if control.paused else "active"
         if run is not None and run.version == control.version:
             if run.status != status:
                 self._set(run, status)
@@ -180,10 +179,9 @@ class LaneBatch:
         if control.version in self._lane.runs or (run is not None and control.version < run.version):
             return  # what this lane has is newer: the topic was made anew, or a worker's view of it is behind
         compiled = self._shelf.get(control.version, control.definition)
-        stored = None if run is None else run.marks.dump()
-        marks = Watermarks.load(stored, compiled.bounds)
-        new = self._lane.runs[control.version] = Run(control.version, compiled, status, marks)  # type: ignore[arg-type] # one of two
-        marks.expect(self._sources_of(new, self._batch.partition), self._batch.now_ms)
+        clock = None if run is None else run.clock()
+        new = self._lane.runs[control.version] = Run.load(control.version, compiled, status, clock)
+        new.marks.expect(self._sources_of(new, self._batch.partition), self._batch.now_ms)
         if run is not None:
             self._replace(run, new)
         self._set(new, status)
@@ -200,14 +198,14 @@ class LaneBatch:
         run.to_drop = [key for version, key in self._rows if version == run.version]
         self._set(run, "dropping")
 
-    def _set(self, run: Run, status: Any) -> None:  # noqa: ANN401 one of Status
+    def _set(self, run: Run, status: Status) -> None:
         run.status = status
         self._lane.epoch += 1
         self._write(run)
 
     def _write(self, run: Run) -> None:
         self._lanes["version", run.version] = run.stored()
-        self._lanes["marks", run.version] = run.marks.dump()
+        self._lanes["marks", run.version] = run.clock()
         self._changed = True
 
     def _tell(self, run: Run) -> None:
@@ -227,11 +225,11 @@ class LaneBatch:
 
     # ---- events
 
-    def process(self, found: dict[int, tuple[list[Event], list[str]]], *, behind: Callable[[Run], list[str]]) -> None:
+    def process(self, found: dict[int, Taken], *, behind: Callable[[Run], list[str]]) -> None:
         """Take the batch's events, let time pass, and go on with what is to be deleted.
 
         Args:
-            found: For each version its events in order, and where each came from.
+            found: For each version its events.
             behind: The sources of a version that are known to have unread records.
         """
         lane, batch, now = self._lane, self._batch, self._batch.now_ms
@@ -244,15 +242,15 @@ class LaneBatch:
             if run.name in paused:
                 continue
             work = Work(run, self._rows, self._results, now)
-            events, sources = found.get(run.version, ((), ()))
-            work.take(events, sources)
+            if run.version in found:
+                work.take(found[run.version])
             unread = behind(run)
             if work.tick(unread):
                 batch.wake_at(now + 1)
-            elif (due := work.next_ms()) is not None and (at := run.marks.reaches(due, now)) is not None:
+            elif (due := work.next_ms()) is not None and (at := run.reaches(due, now)) is not None:
                 batch.wake_at(max(at, now + (BEHIND_MS if unread else 1)))
             if work.changed:
-                self._lanes["marks", run.version] = run.marks.dump()
+                self._lanes["marks", run.version] = run.clock()
                 self._changed = True
             if run.status == "draining" and not run.rows:
                 self._results.activated(run.name, run.version, "drained", batch.effects.next_offset)

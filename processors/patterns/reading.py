@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from streams.codec import Codec
     from streams.turns.batch import Record
 
-__all__ = ["Event", "Plan", "Reading", "key_text", "scalar"]
+__all__ = ["Event", "Plan", "Reading", "Taken", "key_text", "scalar"]
 
 Event = dict[str, Any]
 Place = tuple[str, int, int]
@@ -37,6 +37,29 @@ PREFIX_BYTES: Final = 5
 """Magic byte and schema id: what tells the event type."""
 _OBJECT: Final = b"{"
 _MAGIC: Final = b"\x00"
+
+
+class Taken:
+    """What one pattern takes of a batch.
+
+    Attributes:
+        events: In the order of the log.
+        sources: Where each came from, "topic/partition".
+        logged: When each was written to the log, ms.
+    """
+
+    __slots__ = ("events", "logged", "sources")
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.sources: list[str] = []
+        self.logged: list[int] = []
+
+    def add(self, event: Event, source: str, logged: int) -> None:
+        """Take one event."""
+        self.events.append(event)
+        self.sources.append(source)
+        self.logged.append(logged)
 
 
 class Plan:
@@ -114,8 +137,12 @@ class Reading:
                 event[name] = scalar(value)
         return event
 
-    def read(self, records: Iterable[Record]) -> tuple[list[list[Event]], list[tuple[Record, str, str]]]:
+    def read(self, records: Iterable[Record], source: str) -> tuple[list[Taken], list[tuple[Record, str, str]]]:
         """Read records that are keyed as the patterns want them.
+
+        Args:
+            records: The records, of one partition.
+            source: It, as "topic/partition".
 
         Returns:
             For each pattern its events, and the records to be keyed anew, each with the field and its value.
@@ -123,7 +150,7 @@ class Reading:
         Raises:
             SchemaError: A record is no event; nothing has been changed then.
         """
-        found: list[list[Event]] = [[] for _ in self._needs]
+        found = [Taken() for _ in self._needs]
         routed: list[tuple[Record, str, str]] = []
         by_prefix = self._by_prefix
         for record in records:
@@ -144,7 +171,7 @@ class Reading:
                 key = record.key.decode("utf-8", "backslashreplace")
                 event = self.event(plan, fields, (record.topic, record.partition, record.offset), key, record.timestamp)
                 for target in plan.targets:
-                    found[target].append(event)
+                    found[target].add(event, source, record.timestamp)
         return found, routed
 
     # ---- inside

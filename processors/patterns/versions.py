@@ -45,7 +45,7 @@ class Compiled:
         )
         self.ending = Matcher(automaton, begins=False, partial_matches_max=definition.partial_matches_max)
         self.stepwise = automaton.skips and automaton.has_pending
-        self.bounds = Bounds(disorder_ms=definition.disorder_ms, idle_after_ms=definition.idle_after_ms, follow_wall_clock=True)
+        self.bounds = Bounds(disorder_ms=definition.disorder_ms, idle_after_ms=definition.idle_after_ms)
 
     @property
     def definition(self) -> Definition:
@@ -88,6 +88,7 @@ class Run:
         reason: Why it is being deleted.
         told: For each topic, the status said last and the offset from which it holds.
         marks: Its watermark on this lane.
+        newest: The largest `ts` taken, and when that event was written to the log; None before the first.
         rows: How many rows of the table are its.
         deadlines: When waiting alone changes a key's state, as a heap of (time, key); entries may be stale.
         releases: When a waiting event is the earliest of its key, likewise.
@@ -100,10 +101,51 @@ class Run:
     marks: Watermarks
     reason: str = ""
     told: dict[str, list[Any]] = field(default_factory=dict)
+    newest: tuple[int, int] | None = None
     rows: int = 0
     deadlines: list[tuple[int, str]] = field(default_factory=list)
     releases: list[tuple[int, str]] = field(default_factory=list)
     to_drop: list[str] = field(default_factory=list)
+
+    @classmethod
+    def load(
+        cls,
+        version: int,
+        compiled: Compiled,
+        status: Status,
+        clock: dict[str, Any] | None,
+        reason: str = "",
+        told: dict[str, list[Any]] | None = None,
+    ) -> Run:
+        """Return a version with the clock that was stored for it, or for the version before; None: a new one."""
+        marks = Watermarks.load(None if clock is None else clock["marks"], compiled.bounds)
+        newest = None if clock is None or clock["newest"] is None else (clock["newest"][0], clock["newest"][1])
+        return cls(version, compiled, status, marks, reason, told or {}, newest)
+
+    def clock(self) -> dict[str, Any]:
+        """Return what the lane's table keeps of its time."""
+        return {"marks": self.marks.dump(), "newest": None if self.newest is None else list(self.newest)}
+
+    def follow(self, now_ms: int) -> None:
+        """Let time go on with the wall clock where the log is silent and something waits.
+
+        Event time then is that of the newest event, and as much more as has passed since it was written: for live events the wall
+        clock less their delay, for a history that was written today its own time going on from its last event.
+        """
+        if self.newest is None or not self.rows or not all(one.idle for one in self.marks.view(now_ms).sources):
+            return
+        ts, logged = self.newest
+        self.marks.mark = max(self.marks.mark, ts + now_ms - logged - self.compiled.bounds.disorder_ms - 1)
+
+    def reaches(self, mark: int, now_ms: int) -> int | None:
+        """Return the wall time at which the watermark is at `mark` if no further event comes; None: never."""
+        at = self.marks.reaches(mark, now_ms)
+        if at is not None or self.newest is None:
+            return at
+        heard = max((one.seen_ms for one in self.marks.view(now_ms).sources), default=now_ms)
+        ts, logged = self.newest
+        passed = mark - ts + logged + self.compiled.bounds.disorder_ms + 1
+        return max(heard + self.compiled.definition.idle_after_ms, passed)
 
     @property
     def name(self) -> str:

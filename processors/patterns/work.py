@@ -21,7 +21,7 @@ from processors.core.cep.snapshot import StateMismatch
 from processors.core.watermarks import Verdict
 
 if TYPE_CHECKING:
-    from processors.patterns.reading import Event
+    from processors.patterns.reading import Event, Taken
     from processors.patterns.results import Results
     from processors.patterns.rows import Waiting
     from processors.patterns.versions import Run
@@ -61,56 +61,63 @@ class Work:
 
     # ---- events
 
-    def take(self, events: Sequence[Event], sources: Sequence[str]) -> None:
-        """Take events in the order of the log.
-
-        Args:
-            events: The events.
-            sources: Where each came from, "topic/partition"; one for all if there is only one.
-        """
-        if not events:
+    def take(self, taken: Taken) -> None:
+        """Take events in the order of the log."""
+        if not taken.events:
             return
         self.changed = True
         if self._run.compiled.need.buffered:
-            self._wait(events, sources)
+            self._wait(taken)
         else:
-            self._match([(event, self._run.status != "draining") for event in self._in_order(events, sources[0])])
+            self._match([(event, self._run.status != "draining") for event in self._in_order(taken)])
             self._store()
 
-    def _in_order(self, events: Sequence[Event], source: str) -> list[Event]:
+    def _in_order(self, taken: Taken) -> list[Event]:
         """Return those that are not before the clock, which is their own time: without disorder there is nothing to wait for."""
         marks, run = self._run.marks, self._run
         mark, lag = marks.mark, run.compiled.bounds.disorder_ms + 1
         top, ahead = mark + lag, run.compiled.bounds.ahead_max_ms
         limit = None if ahead is None else self._now + ahead
-        taken: list[Event] = []
-        for event in events:
+        inside: list[Event] = []
+        newest = -1
+        for i, event in enumerate(taken.events):
             ts = event["ts"]
             if ts <= mark:
                 self._results.late(run.name, run.version, event, mark, "late")
             elif limit is not None and ts > limit:
                 self._results.late(run.name, run.version, event, mark, "ahead")
             else:
-                taken.append(event)
+                inside.append(event)
                 if ts > top:
-                    top, mark = ts, ts - lag
-        marks.observe(source, taken[-1]["ts"] if taken else events[-1]["ts"], self._now)
-        return taken
+                    top, mark, newest = ts, ts - lag, i
+        marks.observe(taken.sources[0], top if newest >= 0 else taken.events[-1]["ts"], self._now)
+        self._newest(taken, newest)
+        return inside
 
-    def _wait(self, events: Sequence[Event], sources: Sequence[str]) -> None:
+    def _newest(self, taken: Taken, at: int) -> None:
+        """Remember when the newest event was written, where this batch has one that is newer."""
+        run = self._run
+        if at >= 0 and (run.newest is None or taken.events[at]["ts"] > run.newest[0]):
+            run.newest = (taken.events[at]["ts"], min(taken.logged[at], self._now))
+
+    def _wait(self, taken: Taken) -> None:
         run, marks, now = self._run, self._run.marks, self._now
         starts = run.status != "draining"
-        for event, source in zip(events, sources, strict=True):
+        newest = -1
+        for i, (event, source) in enumerate(zip(taken.events, taken.sources, strict=True)):
             verdict = marks.observe(source, event["ts"], now)
             if verdict is not Verdict.IN_TIME:
                 self._results.late(run.name, run.version, event, marks.mark, verdict.value)
                 continue
+            if newest < 0 or event["ts"] > taken.events[newest]["ts"]:
+                newest = i
             key = event["key"]
             if key not in self._before:
                 self._touch(key)
             if not starts and key not in self._states and not self._waiting.get(key):
                 continue  # nothing of the old version is left for this key
             self._waiting.setdefault(key, []).append((event, starts))
+        self._newest(taken, newest)
         self._store()
 
     # ---- time
@@ -122,7 +129,10 @@ class Work:
             behind: Sources with unread records.
         """
         marks = self._run.marks
-        marks.tick(self._now, tuple(behind))
+        unread = tuple(behind)
+        marks.tick(self._now, unread)
+        if not unread:
+            self._run.follow(self._now)
         left = KEYS_MAX
         if self._run.releases:
             left = self._release(marks.mark, left)

@@ -47,21 +47,14 @@ ABSENT = definition("absent", [stage("a", "a"), stage("none", "c", negated=True)
 LOOP = definition("loop", [stage("a", "a"), stage("more", "b", times={"min": 2, "max": 3}), stage("c", "c")], within_ms=2_500)
 
 
-def events(count: int, *, keys: int, seed: int, span_ms: int) -> Iterable[tuple[bytes, bytes]]:
-    """Return records of three types whose times grow from `span_ms` ago until now."""
-    chance = random.Random(seed)
-    begin = time.time_ns() // 1_000_000 - span_ms
-    for i in range(count):
-        body = {"type": chance.choice("abc"), "ts": begin + i * span_ms // count, "n": i}
-        yield b"k%d" % chance.randrange(keys), json.dumps(body).encode()
-
-
 @dataclass
 class CepTrial(Trial):
     """A trial whose workers match patterns."""
 
     program: str = "cep_app.py"
     versions: dict[int, Definition] = field(default_factory=dict)
+    clock: int = 0
+    chance: random.Random = field(default_factory=lambda: random.Random(7))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,6 +80,18 @@ class CepTrial(Trial):
             producer.produce(self.source, value, key, partition=partition)
             self.sent += 1
         assert producer.flush(30) == 0
+
+    def load(self, count: int, *, keys: int, span_ms: int) -> None:
+        """Write records of three types whose times grow, over a span that ends about now and begins after all before."""
+        begin = self.clock = max(self.clock + 1, time.time_ns() // 1_000_000 - span_ms)
+
+        def records() -> Iterable[tuple[bytes, bytes]]:
+            for i in range(count):
+                self.clock = begin + i * span_ms // count
+                body = {"type": self.chance.choice("abc"), "ts": self.clock, "n": i}
+                yield b"k%d" % self.chance.randrange(keys), json.dumps(body).encode()
+
+        self.produce_events(records())
 
     # ---- what the workers said
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from streams.broker import EmbeddedBroker
-from tests.e2e.cep_trial import ABSENT, FOLLOWED, LOOP, CepTrial, events
-from tests.e2e.trial import until
+from tests.e2e.cep_trial import ABSENT, FOLLOWED, LOOP, CepTrial, definition, stage
+from tests.e2e.trial import read_committed, until
 
 SHORT_KILLS, LONG_KILLS = 3, 20
 
@@ -26,7 +28,7 @@ def killed_while_patterns_change(trial: CepTrial, kills: int, **settings: str) -
     trial.publish(FOLLOWED, ABSENT, LOOP)
     worker = trial.start(0, **settings)
     for round_ in range(kills):
-        trial.produce_events(events(trial.records // kills, keys=40, seed=round_, span_ms=1_000))
+        trial.load(trial.records // kills, keys=40, span_ms=1_000)
         if round_ % 3 == 1:
             trial.publish(FOLLOWED.model_copy(update={"description": f"{round_}", "on_replace": "drain"}))
         if round_ % 3 == 2:
@@ -44,3 +46,114 @@ def test_a_worker_killed_while_patterns_run_and_change_finds_everything_once(tri
     trial.records = 6_000
     with trial:
         killed_while_patterns_change(trial, SHORT_KILLS)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("store", ["memory", "rocksdb"])
+def test_twenty_kills_while_patterns_change(trial: CepTrial, store: str) -> None:
+    """Twenty kill -9 under load, with either store of tables, neither lose nor double a result."""
+    trial.records = 40_000
+    with trial:
+        killed_while_patterns_change(trial, LONG_KILLS, FAULT_STORE=store)
+
+
+def test_workers_come_and_go_while_patterns_run(trial: CepTrial) -> None:
+    """A second worker joins under load and the first leaves: partial matches and versions go with their partitions."""
+    trial.publish(FOLLOWED, ABSENT, LOOP)
+    with trial:
+        first = trial.start(0)
+        trial.load(4_000, keys=40, span_ms=2_000)
+        trial.wait_committed(trial.sent // 4)
+        trial.start(1)
+        trial.load(4_000, keys=40, span_ms=1_000)
+        trial.wait_shared()
+        trial.publish(LOOP.model_copy(update={"description": "newer"}))
+        trial.load(4_000, keys=40, span_ms=500)
+        trial.stop(first)
+        trial.finish()
+
+
+def test_waits_end_once_across_a_kill(trial: CepTrial) -> None:
+    """What did not come while the worker was dead is noticed by its successor, once, with no event to wake it."""
+    patient = ABSENT.model_copy(update={"pattern": ABSENT.pattern.model_copy(update={"within_ms": 4_000})})
+    version = trial.publish(patient)
+    with trial:
+        worker = trial.start(0)
+        trial.wait_action(version, "activated")
+        trial.produce_events((b"k%d" % i, b'{"type":"a","ts":%d}' % (time.time_ns() // 1_000_000)) for i in range(60))
+        trial.wait_committed(60)
+        assert not sum(trial.results()["matched"].values()), "nothing has waited long enough yet"
+        worker.kill()
+        worker.wait()
+        trial.start(0)
+        trial.finish()
+        assert sum(trial.results()["matched"].values()) == 60
+
+
+def test_events_keyed_anew_are_matched_once_across_kills(trial: CepTrial) -> None:
+    """Keyed by a field that is not the records' key: kills between the two steps neither lose nor double a match."""
+    pairs = 2_000
+    version = trial.publish(
+        definition(
+            "task", [stage("a", "a"), stage("b", "b")], key="task", within_ms=600_000, disorder_ms=2_000, idle_after_ms=1_000
+        )
+    )
+    with trial:
+        worker = trial.start(0)
+        trial.wait_action(version, "activated")
+        begin = time.time_ns() // 1_000_000 - 10_000
+        body = b'{"type":"%s","ts":%d,"task":"t%d"}'
+        trial.produce_events((b"p%d" % i, body % (b"a", begin + i, i)) for i in range(pairs))
+        trial.produce_events((b"q%d" % i, body % (b"b", begin + pairs + i, i)) for i in range(pairs))
+        for fraction in (8, 3):
+            trial.wait_committed(trial.sent // fraction)
+            worker.kill()
+            worker.wait()
+            worker = trial.start(0)
+        found: Counter[str] = Counter()
+
+        def complete() -> bool:
+            found.clear()
+            found.update(one["correlation_key"] for one in trial.said("antiphon.matches"))
+            return len(found) == pairs
+
+        trial.wait_committed(trial.sent)
+        until(lambda: "antiphon.matches" in trial.topics() and complete(), "every pair found")
+        assert set(found.values()) == {1}
+        source = {(partition, offset) for partition, offset, *_ in read_committed(trial.servers, trial.source)}
+        for one in trial.said("antiphon.matches"):
+            places = [place for of in one["stages"] for place in of["events"]]
+            assert {place["topic"] for place in places} == {trial.source}
+            assert {(place["partition"], place["offset"]) for place in places} <= source
+        trial.stop(worker)
+
+
+def test_bad_input_on_every_topic_stops_nothing(trial: CepTrial) -> None:
+    """Garbage among the definitions is refused once with its reason, among the events it is a dead letter; the rest goes on."""
+    version = trial.publish(FOLLOWED)
+    patterns = f"{trial.name}.antiphon.patterns"
+    with trial:
+        worker = trial.start(0)
+        trial.wait_action(version, "activated")
+        producer = Producer({"bootstrap.servers": trial.servers})
+        for key, value in ((b"followed", b"\xff\xfe"), (None, b"{}"), (b"\xff", b"{}"), (b"odd", b'{"format": 1}')):
+            producer.produce(patterns, value, key)
+        producer.flush(10)
+        trial.produce_events([(b"k", b'{"type":"a","ts":1}'), (b"k", b"\xde\xad"), (b"k", b"\x00\x7f\xff\xff\xff"), (b"k", b"")])
+        trial.produce_events([(b"k", b'{"type":"b","ts":2}')])
+        trial.wait_committed(trial.sent)
+        until(lambda: "antiphon.matches" in trial.topics() and len(trial.said("antiphon.matches")) == 1, "the match")
+        dead = [value for *_, value in read_committed(trial.servers, f"{trial.name}.dead-letters")]
+        assert sorted(dead, key=str) == sorted([b"\xde\xad", b"\x00\x7f\xff\xff\xff", b""], key=str)
+
+        def refused() -> list[str]:
+            return [one["reason"] for one in trial.said("antiphon.pattern-changes") if one["event"] == "pattern.refused"]
+
+        until(lambda: len(refused()) == 4, "four refusals")
+        trial.stop(worker)
+        trial.start(0)
+        trial.produce_events([(b"k", b'{"type":"a","ts":3}'), (b"k", b'{"type":"b","ts":4}')])
+        until(lambda: len(trial.said("antiphon.matches")) == 2, "the next match")
+        assert len(refused()) == 4, "a refusal is said once, also across a restart"
+        assert trial.store.get("followed").problem.startswith("no JSON")

@@ -1,9 +1,9 @@
-"""A lane without Kafka: real batches and views over tables in memory, committed, dropped or moved to another worker as a test likes."""
+"""A lane without Kafka: real batches and views over tables in memory, committed, dropped or moved as a test likes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,7 +29,7 @@ NOW = 1_800_000_000_000
 class MemoryTable:
     """What a view needs of a table."""
 
-    default = None
+    default: Callable[[], Any] | None = None
     immutable_values = True
 
     def __init__(self, name: str, codec: Any) -> None:
@@ -135,8 +135,9 @@ class Bench:
             self.wake = batch.due_ms
             for table, writes in effects.writes.items():
                 encoded = effects.encoded.get(table, {})
+                assert isinstance(table, MemoryTable)
                 table.parts.apply(0, writes, encoded, None)
-                table.log.update(encoded)  # type: ignore[attr-defined]
+                table.log.update(encoded)
             for output_topic, key, value, _, headers in effects.outputs:
                 self.sent.append((output_topic, key, value, headers))
                 if output_topic != KEYED:

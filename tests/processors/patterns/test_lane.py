@@ -251,6 +251,45 @@ def test_unread_records_hold_the_wall_clock_back() -> None:
     assert not bench.of("matched")
 
 
+def test_a_history_is_not_late_after_a_long_silence() -> None:
+    """A worker that has waited for hours takes a log of years ago: where nothing waits, the wall clock moves no event time."""
+    bench = Bench()
+    bench.publish(FOLLOWED)
+    bench.idle(3 * 3_600_000)
+    bench.feed(event("a", -(10**10)), event("b", -(10**10) + 5))
+    bench.idle(3 * 3_600_000)
+    bench.feed(event("a", 0), event("b", 5))
+    assert not bench.of("late")
+    assert len(bench.of("matched")) == 2
+
+
+def test_the_time_of_a_history_goes_on_from_its_last_event() -> None:
+    """While old events wait, silence lets their time pass as fast as the wall clock; it does not jump to today."""
+    bench = Bench()
+    version = bench.publish(pattern("absent", stage("a"), stage("b", negated=True), within_ms=60_000, idle_after_ms=500))
+    bench.feed(event("a", -(10**10)))
+    bench.idle(59_000)
+    assert not bench.of("matched")
+    bench.feed(event("x", -(10**10) + 59_500))
+    bench.idle(2_000)
+    assert not bench.of("late")
+    assert bench.found() == [(version, "k", {"a": [0]})]
+
+
+def test_time_passes_while_nobody_works() -> None:
+    """What did not come while every worker was away is noticed as soon as one has read to the end and been idle."""
+    bench = Bench()
+    bench.publish(ABSENT)
+    bench.feed({"type": "a", "ts": bench.now, "_key": "k"})
+    bench.other_worker()
+    bench.behind = True
+    bench.batch([], after_ms=3_600_000)
+    bench.behind = False
+    bench.idle(2_000)
+    (match,) = bench.of("matched")
+    assert match["detected_at"] <= NOW + 3_600_000 + 2_000
+
+
 def test_the_clock_of_other_keys_ends_waits_too() -> None:
     """Event time belongs to the partition: an event of one key ends the waits of another."""
     bench = Bench()
@@ -302,7 +341,7 @@ def test_events_of_several_partitions_meet_under_a_field_of_theirs() -> None:
 def test_a_field_that_is_the_record_key_anyway_needs_no_detour() -> None:
     """Event types whose key field is the pattern's key are matched where they are."""
     bench = Bench()
-    change = {"agent": "ann", "task": "t", "arrived": 0, "path": "p", "added": 1, "removed": 0}
+    change: dict[str, Any] = {"agent": "ann", "task": "t", "arrived": 0, "path": "p", "added": 1, "removed": 0}
     version = bench.publish(
         pattern("twice", {"name": "f", "times": {"min": 2, "max": 2}}, types=["file.changed"], key="agent", within_ms=1_000)
     )
