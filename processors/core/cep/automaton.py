@@ -49,6 +49,7 @@ class PatternError(AntiphonError):
 
     Attributes:
         where: The stage, or the part of the pattern, in words.
+        reason: The message without the place.
     """
 
     retryable = False
@@ -57,6 +58,7 @@ class PatternError(AntiphonError):
     def __init__(self, message: str, where: str) -> None:
         super().__init__(f"{where}: {message}")
         self.where = where
+        self.reason = message
 
 
 @dataclass(slots=True)

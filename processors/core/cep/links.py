@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from processors.core.cep.automaton import TRUE, PatternError
+from processors.core.cep.limits import ALL_OF_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,9 +28,6 @@ GROUP: Final = "GroupPattern"
 
 END: Final = "$endState$"
 """A name that no stage may have: the final state's."""
-
-CHOICES_MAX: Final = 6
-"""Stages in one `all_of`: it becomes a state for each subset, so six make 63."""
 
 
 @dataclass(slots=True, eq=False)
@@ -240,8 +238,8 @@ def _window(link: Link, ms: int, between: str) -> None:
 def _members(stage: Stage) -> tuple[Link, ...]:
     members = stage.all_of or ()
     name = stage.name or "all_of"
-    if not 2 <= len(members) <= CHOICES_MAX:
-        raise PatternError(f"`all_of` has {len(members)} stages: from 2 to {CHOICES_MAX} are allowed", name)
+    if not 2 <= len(members) <= ALL_OF_MAX:
+        raise PatternError(f"`all_of` has {len(members)} stages: from 2 to {ALL_OF_MAX} are allowed", name)
     for member in members:
         if member.negated or member.times or member.optional or member.group or member.any_of or member.all_of or member.until:
             raise PatternError("a stage of `all_of` has a name and a condition, nothing else", member.name or name)

@@ -119,12 +119,11 @@ def _definition(document: Document, value: object, root: Path, problems: list[Pr
     try:
         compile_pattern(definition.pattern)
     except PatternError as error:
-        reason = str(error).removeprefix(f"{error.where}: ")
         stage = document.named(error.where, (*root, "pattern"))
         if stage is None:
-            problems.append(document.problem(document.find((*root, "pattern", error.where)), reason))
+            problems.append(document.problem(document.find((*root, "pattern", error.where)), error.reason))
         else:
-            problems.append(document.problem(stage, f"{error.where!r}: {reason}"))
+            problems.append(document.problem(stage, f"{error.where!r}: {error.reason}"))
     problems += [
         document.problem(path, "there is no condition: leave the key away to take every event")
         for path in document.empty((*root, "pattern"), {"where", "until"})

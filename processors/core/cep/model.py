@@ -34,8 +34,10 @@ from pydantic import (
     StrictBool,
     StrictInt,
     StrictStr,
+    ValidationInfo,
     model_validator,
 )
+from pydantic_core import PydanticKnownError
 
 from processors.core.cep.expressions import Agg, Const, Expr, Op, Ts, from_data, to_data
 from processors.core.cep.expressions import Field as FieldOf
@@ -113,7 +115,15 @@ def _printable(text: str) -> str:
 
 StageName = Annotated[StrictStr, Field(min_length=1, max_length=NAME_CHARS_MAX), AfterValidator(_stage_name)]
 Condition = Annotated[Expr, PlainValidator(_condition), PlainSerializer(to_data)]
-Ms = Annotated[StrictInt, Field(ge=1, le=WITHIN_MS_MAX)]
+
+
+def _some_time(ms: int, info: ValidationInfo) -> int:
+    if ms == 0 and not (info.context and info.context.get("case")):  # Flink takes 0 for no window
+        raise PydanticKnownError("greater_than_equal", {"ge": 1})
+    return ms
+
+
+Ms = Annotated[StrictInt, Field(ge=0, le=WITHIN_MS_MAX), AfterValidator(_some_time)]
 Word = Annotated[StrictStr, Field(min_length=1, max_length=FIELD_CHARS_MAX), AfterValidator(_printable)]
 Topic = Annotated[StrictStr, AfterValidator(_topic)]
 
@@ -284,11 +294,13 @@ class Pattern(_Data):
     def from_case(cls, data: Mapping[str, Any]) -> Self:
         """The pattern of an oracle's case: a bare string in `where` or `until` is a literal there, and every number a double.
 
+        A window of 0 ms is none, as Flink has it; elsewhere it is a mistake.
+
         Raises:
             pydantic.ValidationError: Its shape is not that of the format.
             ExpressionError: A condition's is not.
         """
-        return cls.model_validate({**data, "stages": _case_stages(data.get("stages"))})
+        return cls.model_validate({**data, "stages": _case_stages(data.get("stages"))}, context={"case": True})
 
 
 def _case_stages(stages: object) -> object:

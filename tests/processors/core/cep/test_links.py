@@ -106,3 +106,11 @@ def test_a_pattern_that_matches_nothing_is_a_warning() -> None:
     """A pattern that no event can be part of is allowed, and its author told."""
     (warning,) = compiled({"name": "a", "where": {"const": False}}, B, within_ms=5).warnings
     assert "matches nothing" in warning
+
+
+def test_a_window_of_nothing_is_none_in_flinks_cases_and_a_mistake_elsewhere() -> None:
+    """Flink takes a window of 0 ms for no window, and the smallest counts; people are told that it is none."""
+    data = {"stages": [{"name": "a"}, {"name": "b", "within_ms": 5}], "within_ms": 0}
+    assert compile_pattern(Pattern.from_case(data)).window_ms == 0
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        Pattern.model_validate(data)
