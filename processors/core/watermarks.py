@@ -233,7 +233,7 @@ class Watermarks:
         for at in moments:
             if self._combined(at) >= mark:
                 return at
-        return max(moments[-1], mark + self._lag) if self.bounds.follow_wall_clock else None
+        return mark + self._lag if self.bounds.follow_wall_clock else None
 
     def view(self, now_ms: int) -> WatermarkView:
         """Return what people see of this."""

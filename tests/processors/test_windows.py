@@ -187,14 +187,15 @@ async def test_topics_are_joined_by_a_field(tmp_path: Path) -> None:
     assert [(one["correlation_key"], one["events"]) for one in worker.out] == [("t", 2)]
 
 
-async def test_a_source_with_unread_records_is_waited_for(tmp_path: Path) -> None:
-    """A silent topic holds time while it is behind, and no longer when it is idle."""
+@pytest.mark.parametrize("waiting", ["reviews/0", f"{KEYED}/0"])
+async def test_a_source_with_unread_records_is_waited_for(tmp_path: Path, waiting: str) -> None:
+    """A silent topic holds time while it is behind, or what was sent on is not read yet, and no longer when it is idle."""
     worker = Worker(tmp_path, PER_TASK)
     await worker.batch("agents.events", worker.change(NOW), worker.change(NOW + 3000))
     await worker.pass_on()
     asked = worker.wake
     assert asked == worker.now + 5000
-    worker.app.behind = {"reviews/0"}
+    worker.app.behind = {waiting}
     await worker.batch(KEYED, now=asked)
     assert worker.out == []
     worker.app.behind = set()

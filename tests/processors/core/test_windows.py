@@ -160,7 +160,7 @@ def test_state_goes_when_the_windows_are_closed(kind: str, events: list[Any], cu
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(0, 40), st.integers(0, 100)), max_size=60),
-    st.integers(1, 600),
+    st.sampled_from([1, 600, 5000, 10**6]),
     st.integers(1, 4),
 )
 def test_the_calendar_gives_back_what_was_entered(moves: list[tuple[bool, int, int]], horizon: int, row_keys: int) -> None:
