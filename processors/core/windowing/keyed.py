@@ -303,17 +303,15 @@ def _empty(d: Definition, start: int, end: int) -> Window:
     return Window(start, end, 0, False, 0, (), (0,) * len(d.aggregates), tuple(fresh(a) for a in d.aggregates.values()), 0)
 
 
-def _weighed(w: Window) -> Window:
-    return w._replace(weight=_WINDOW_BYTES + 40 * len(w.told) + sum(map(weight, w.states)) + 12 * len(w.skipped))
-
-
 def _counted(d: Definition, w: Window, fields: Mapping[str, Any]) -> Window:
-    states, skipped = [], []
-    for a, state, n in zip(d.aggregates.values(), w.states, w.skipped, strict=True):
-        new, bad = add(a, state, fields)
-        states.append(new)
-        skipped.append(n + bad)
-    return _weighed(w._replace(events=w.events + 1, states=states, skipped=skipped))
+    states, skipped, heavy = [], w.skipped, _WINDOW_BYTES + 40 * len(w.told) + 12 * len(w.skipped)
+    for n, a in enumerate(d.aggregates.values()):
+        state, bad = add(a, w.states[n], fields)
+        states.append(state)
+        heavy += weight(state)
+        if bad:
+            skipped = [*skipped[:n], skipped[n] + 1, *skipped[n + 1 :]]
+    return Window(w.start, w.end, w.events + 1, w.complete, w.revision, w.told, skipped, states, heavy)
 
 
 def _merged(d: Definition, one: Window, other: Window) -> Window:
