@@ -223,6 +223,10 @@ class LaneBatch:
         run.told[topic] = [run.status, offset]
         self._write(run)
 
+    def _told(self, run: Run) -> bool:
+        """Return whether every topic of a version has been told its status: only then may it go."""
+        return all((said := run.told.get(topic)) is not None and said[0] == run.status for topic in self._topics_of(run))
+
     # ---- events
 
     def process(self, found: dict[int, Taken], *, behind: Callable[[Run], list[str]]) -> None:
@@ -252,7 +256,7 @@ class LaneBatch:
             if work.changed:
                 self._lanes["marks", run.version] = run.clock()
                 self._changed = True
-            if run.status == "draining" and not run.rows:
+            if run.status == "draining" and not run.rows and batch.topic in self._topics_of(run) and self._told(run):
                 self._results.activated(run.name, run.version, "drained", batch.effects.next_offset)
                 self._forget(run)
 
@@ -271,7 +275,7 @@ class LaneBatch:
         self._changed = self._changed or bool(dropped)
         if run.to_drop:
             self._batch.wake_at(self._batch.now_ms + 1)
-        elif all((said := run.told.get(topic)) is not None and said[0] == "dropping" for topic in self._topics_of(run)):
+        elif self._told(run):
             self._forget(run)
 
     def _forget(self, run: Run) -> None:

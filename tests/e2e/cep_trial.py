@@ -28,6 +28,8 @@ from tests.e2e.trial import PARTITIONS, Trial, read_committed, until
 
 Found = Counter[tuple[Any, ...]]
 FOREVER = 1 << 62
+PACE_EVERY = 50
+"""Records written at a go."""
 
 
 def definition(name: str, stages: list[dict[str, Any]], **more: Any) -> Definition:
@@ -82,12 +84,14 @@ class CepTrial(Trial):
         assert producer.flush(30) == 0
 
     def load(self, count: int, *, keys: int, span_ms: int) -> None:
-        """Write records of three types whose times grow, over a span that ends about now and begins after all before."""
-        begin = self.clock = max(self.clock + 1, time.time_ns() // 1_000_000 - span_ms)
+        """Write records of three types, live: over this span of time, each with the time it is written at."""
+        begin = time.monotonic()
 
         def records() -> Iterable[tuple[bytes, bytes]]:
             for i in range(count):
-                self.clock = begin + i * span_ms // count
+                if i % PACE_EVERY == 0:
+                    time.sleep(max(0.0, begin + span_ms * i / count / 1000 - time.monotonic()))
+                self.clock = max(self.clock, time.time_ns() // 1_000_000)
                 body = {"type": self.chance.choice("abc"), "ts": self.clock, "n": i}
                 yield b"k%d" % self.chance.randrange(keys), json.dumps(body).encode()
 
@@ -137,6 +141,12 @@ class CepTrial(Trial):
         until(lambda: len(said()) == partitions, f"version {version} {action} everywhere")
         return said()
 
+    def told(self, missing: Found) -> list[tuple[Any, ...]]:
+        """Return what was said about the versions that results are missing of, for a failure's message."""
+        versions = {identity[0] for identity in missing}
+        changes = [one for one in self.changes() if one["version"] in versions]
+        return sorted((c["version"], c["input_partition"], c["input_offset"], c["action"], c["detected_at"]) for c in changes)
+
     # ---- the same offline
 
     def log(self) -> dict[int, list[dict[str, Any]]]:
@@ -173,13 +183,14 @@ class CepTrial(Trial):
 
         with contextlib.suppress(AssertionError):  # what is missing is told below
             until(complete, "all results said", 60)
+        late = self.said("antiphon.late") if "antiphon.late" in self.topics() else []
+        assert not late, f"{len(late)} events are late, such as {late[:3]}"
         for kind, found in want.items():
             missing, more = found - seen[kind], seen[kind] - found
-            assert not missing, f"{kind}: {len(missing)} of {sum(found.values())} missing, such as {list(missing)[:3]}"
+            assert not missing, f"{kind}: {len(missing)} of {sum(found.values())} missing, such as {list(missing)[:3]}; {self.told(missing)}"
             assert not more, f"{kind}: {sum(more.values())} too many, such as {more.most_common(3)}"
         assert sum(want["matched"].values()) > 0, "a trial without a match shows nothing"
         assert not read_committed(self.servers, f"{self.name}.dead-letters")
-        assert "antiphon.late" not in self.topics()
 
     def finish(self) -> None:
         """Let the workers process everything and say everything, compare, and stop them."""

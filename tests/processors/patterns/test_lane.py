@@ -91,6 +91,20 @@ def test_drain_lets_old_partial_matches_end_and_begins_none() -> None:
     assert bench.found()[-1] == (new, "k", {"a": [5], "b": [6]})
 
 
+def test_a_change_that_a_batch_of_another_topic_brings_is_told_for_the_patterns_own() -> None:
+    """A lane has several topics: whichever brings a change, it is told with the offset of the topic that the pattern reads."""
+    bench = Bench()
+    old = bench.publish(FOLLOWED)
+    bench.feed(event("a", 0), event("b", 1))
+    new = bench.publish(newer(FOLLOWED))
+    bench.feed(topic=KEYED)
+    assert actions(bench) == [(old, "activated", 0)]
+    bench.feed(event("a", 2), event("b", 3))
+    assert actions(bench)[1:] == [(old, "draining", 2), (old, "drained", 4), (new, "activated", 2)]
+    assert {one["input_topic"] for one in bench.of("activated")} == {SOURCE}
+    assert bench.found()[1:] == [(new, "k", {"a": [2], "b": [3]})]
+
+
 def test_a_single_event_pattern_drains_at_once() -> None:
     """An event that would begin and end a match under the old version does neither."""
     bench = Bench()
