@@ -12,7 +12,7 @@ that offset. Offsets grow and are never given twice, so a version names one defi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import orjson
 from pydantic import ValidationError
@@ -21,6 +21,7 @@ from processors.core.cep.automaton import PatternError
 from processors.core.cep.engine import compile_pattern
 from processors.core.cep.expressions import ExpressionError
 from processors.core.cep.model import Definition
+from schemas.errors import AntiphonError, Fault
 
 __all__ = ["CONTROL_BYTES_MAX", "Control", "ControlError", "encode", "read"]
 
@@ -31,8 +32,11 @@ WORDS_CHARS_MAX: Final = 1_000
 """Characters of a reason that goes into an event: enough for the first mistakes of a definition."""
 
 
-class ControlError(ValueError):
-    """A record of the patterns topic that means nothing; says why."""
+class ControlError(AntiphonError, ValueError):
+    """A record of the patterns topic that means nothing; says why. Publish the pattern again."""
+
+    retryable: ClassVar[bool] = False
+    fault: ClassVar[Fault] = "caller"
 
 
 @dataclass(frozen=True, slots=True)

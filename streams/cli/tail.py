@@ -14,7 +14,7 @@ from streams.cli.records import readable
 from streams.errors import TopicMissing
 from streams.topics import Topics, broker_error
 
-__all__ = ["print_record", "tail", "when_ms"]
+__all__ = ["Start", "print_record", "records", "tail", "when_ms"]
 
 POLL_S = 0.5
 """The longest that Ctrl-C waits."""
@@ -44,11 +44,11 @@ def tail(
     """Print records as they come, from now on unless told otherwise; Ctrl-C ends it."""
     if sum([beginning, offset is not None, bool(since)]) > 1:
         raise typer.BadParameter("only one of --beginning, --offset and --since")
-    start = _Start(beginning=beginning, offset=offset, since_ms=when_ms(since) if since else None)
+    start = Start(beginning=beginning, offset=offset, since_ms=when_ms(since) if since else None)
     conf = cluster_config()
     shown = 0
     try:
-        for message in _records(conf, topic, start, partition=partition, follow=follow, uncommitted=uncommitted):
+        for message in records(conf, topic, start, partition=partition, follow=follow, uncommitted=uncommitted):
             record = readable(message)
             if json:
                 print_json(record)
@@ -61,7 +61,7 @@ def tail(
         err.print(f"{shown:,} records", style="dim")
 
 
-class _Start:
+class Start:
     """Where to begin; at the end if nothing is said."""
 
     def __init__(self, *, beginning: bool, offset: int | None, since_ms: int | None) -> None:
@@ -88,8 +88,8 @@ class _Start:
         }, ends
 
 
-def _records(
-    conf: dict[str, Any], topic: str, start: _Start, *, partition: int | None, follow: bool, uncommitted: bool
+def records(
+    conf: dict[str, Any], topic: str, start: Start, *, partition: int | None, follow: bool, uncommitted: bool
 ) -> Iterator[Any]:
     """Messages from the start on; ends at the end that was seen first where it does not follow."""
     from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
