@@ -2,6 +2,8 @@
 
     fetched ─▶ waiting chunks ─▶ one running batch ─▶ finished effects ─▶ kafka transaction ─▶ committed parts
 
+A batch has as many records as the lane gets through in `BATCH_S`, going by the batch before it: cheap records go in large
+batches, which cost least a record, and slow ones in small ones, so that a commit, a timer or a rebalance does not wait long.
 Batches of one lane run one after another, so a key's records keep their order whatever the processor's concurrency is. Lanes
 do not wait for each other: a slow record holds up its own partition, and the others' finished batches commit without it.
 Topics with the same
@@ -27,6 +29,12 @@ __all__ = ["Chunk", "Lane", "Lanes"]
 UNSETTLED_MAX: Final = 2
 """Finished batches a lane may have ahead of the log: one committing, one ready. More would only lengthen what a crash repeats."""
 
+FIRST_RECORDS: Final = 1_000
+"""Records of a lane's first batch, whose pace nobody knows."""
+BATCH_S: Final = 0.5
+"""How long a batch is to take, waiting for other lanes' batches included: several times a kafka transaction under load, and a
+sixth of the grace that a rebalance gives."""
+
 
 @dataclass(slots=True)
 class Chunk:
@@ -36,7 +44,6 @@ class Chunk:
         tp: Where they come from.
         records: The records, in offset order.
         attempts: How often this very chunk has failed with a retryable error.
-        whole: Whether it may be joined or cut by size; a chunk cut out of a failed batch stays as it is.
         not_before: Event-loop time before which it is not tried again, 0 when at once.
     """
 
@@ -60,10 +67,17 @@ class Lane:
     """The time of the last batch."""
     fired: int | None = None
     """The timer that the running batch carries."""
+    records_next: int = FIRST_RECORDS
+    """The most records of the next batch, as the last one's pace has it."""
 
     def free(self) -> bool:
         """Whether another batch may start."""
         return self.running is None and len(self.unsettled) < UNSETTLED_MAX
+
+    def paced(self, records: int, seconds: float) -> None:
+        """Note how long a batch took."""
+        if records:
+            self.records_next = max(1, int(BATCH_S * records / max(seconds, 1e-6)))
 
     def ready(self) -> list[Effects]:
         """Return the effects that no kafka transaction has taken yet, oldest first."""
@@ -145,6 +159,10 @@ class Lanes:
         if head is None:
             return None, None
         lane.waiting.popleft()
+        size = min(lane.records_next, self.batch_records_max)
+        if len(head.records) > size:
+            lane.waiting.appendleft(Chunk(head.tp, head.records[size:]))
+            head = Chunk(head.tp, head.records[:size])
         return head, self._count(head.tp, -len(head.records))
 
     def put_back(self, lane: Lane, chunks: Sequence[Chunk]) -> bool | None:

@@ -274,6 +274,7 @@ class Runner:
         if batch.due_ms is not None:
             due = lanes.due.get(batch.tp)
             lanes.due[batch.tp] = batch.due_ms if due is None else min(due, batch.due_ms)
+        lane.paced(len(batch), effects.run_s)
         lanes.done[batch.tp] = effects.next_offset
         lane.running = lane.chunk = None
         if effects.visible:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from streams.turns.batch import Effects
-from streams.turns.lanes import UNSETTLED_MAX, Chunk, Lane, Lanes
+from streams.turns.lanes import FIRST_RECORDS, UNSETTLED_MAX, Chunk, Lane, Lanes
 from tests.streams.turns.fakes import batch, records, table
 
 A, B = TP("a", 0), TP("b", 0)
@@ -37,6 +37,30 @@ def test_records_are_cut_into_batches_in_order() -> None:
     lanes.offer(A, records([7, 9], tp=A))
     assert lanes.received[A] == 10
     assert [take(lanes, lanes.lanes[0]) for _ in range(4)] == [[0, 1, 2, 3], [4, 5], [7, 9], None]
+
+
+def test_a_batch_is_as_large_as_its_lane_is_fast() -> None:
+    """The first is small, cheap records come in full batches, slow ones few at a time, and none is lost or changes its place."""
+    lanes = opened(size=5_000)
+    lanes.offer(A, records(range(12_000), tp=A))
+    lane, sizes, seen = lanes.lanes[0], [], []
+    for seconds in (0.001, 1.0, 1.0, 400.0, 0.001):
+        found = take(lanes, lane) or []
+        lane.paced(len(found), seconds)
+        sizes.append(len(found))
+        seen += found
+    assert sizes == [FIRST_RECORDS, 4_000, 2_000, 1_000, 1]
+    while found := take(lanes, lane) or []:
+        seen += found
+    assert seen == list(range(12_000))
+    assert lanes.waiting(A) == 0
+
+
+def test_a_batch_without_records_says_nothing_about_the_pace() -> None:
+    """A timer's batch may be long or short; records are what is paced."""
+    lane = Lane(0)
+    lane.paced(0, 60.0)
+    assert lane.records_next == FIRST_RECORDS
 
 
 def test_records_fetched_twice_are_taken_once() -> None:
@@ -213,6 +237,10 @@ class LaneLife(RuleBasedStateMachine):
     @rule()
     def open_turn(self) -> None:
         self.lane.settling = len(self.lane.unsettled)
+
+    @rule(seconds=st.sampled_from([0.0, 0.5, 5.0]), count=st.integers(0, 3))
+    def pace(self, seconds: float, count: int) -> None:
+        self.lane.paced(count, seconds)
 
     @precondition(lambda self: self.lane.settling)
     @rule()
