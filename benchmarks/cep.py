@@ -2,6 +2,7 @@
 
     engine   our matcher alone in a fresh process, Flink's NFA alone in a fresh JVM, in turn, on the oracle's stream (BENCH.md)
     memory   a million keys, each with one partial match that times out
+    job      our worker on an embedded broker, exactly once, beside Flink's job in its MiniCluster (`benchmarks.cep_job`)
 
 Rates are medians of the rounds, ratios medians of the ratios within a round. Where Flink cannot be run (no oracle, Java or
 Maven) a row says so, ours is measured alone, and no bar that needs Flink is claimed.
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from benchmarks import cep_job
 from benchmarks.children import python, result
 from benchmarks.oracle import Flink, Found, OracleMissing, prepare
 from streams.bench import Bar, BenchReport, Progress, Row
@@ -25,7 +27,7 @@ ROUNDS: Final = int(os.environ.get("ANTIPHON_TEST_BENCH_ROUNDS", "3"))
 EVENTS: Final = int(os.environ.get("ANTIPHON_TEST_BENCH_EVENTS", "2000000"))
 """What BENCH.md asks for; fewer are for trying things out: a JVM is cold in its first seconds."""
 KEYS: Final = int(os.environ.get("ANTIPHON_TEST_BENCH_KEYS", "1000000"))
-PARTS: Final = frozenset(os.environ.get("ANTIPHON_TEST_BENCH_PARTS", "engine,memory").split(","))
+PARTS: Final = frozenset(os.environ.get("ANTIPHON_TEST_BENCH_PARTS", "engine,memory,job").split(","))
 
 RATIO_MIN: Final = {"P1": 4.0, "P2": 3.0, "P2x3": 4.0, "P3": 4.0, "P2skip": 1.2}
 """Ours to Flink's NFA."""
@@ -66,6 +68,10 @@ def differences(ours: Mapping[str, Any], theirs: Found) -> int:
     return sum(a != b for a, b in pairs)
 
 
+def _most(pairs: list[tuple[dict[str, Any], Found]]) -> int:
+    return max(differences(ours, theirs) for ours, theirs in pairs)
+
+
 def _engine(report: Report, flink: Flink | None, progress: Progress) -> None:
     ours: dict[str, list[dict[str, Any]]] = {name: [] for name in RATIO_MIN}
     theirs: dict[str, list[Found]] = {name: [] for name in RATIO_MIN}
@@ -87,7 +93,35 @@ def _engine(report: Report, flink: Flink | None, progress: Progress) -> None:
             pairs = list(zip(ours[name], theirs[name], strict=True))
             ratio = report.row(f"{name}: ours / Flink's NFA", "ratio", [a["rate"] / b.rate for a, b in pairs], 2)
             report.at_least(f"{name}: ours / Flink's NFA", ratio, bar)
-            report.at_most(f"{name}: matches, timed out, checksum that differ", max(differences(a, b) for a, b in pairs), 0)
+            report.at_most(f"{name}: matches, timed out, checksum that differ", _most(pairs), 0)
+
+
+def _jobs(report: Report, flink: Flink | None, progress: Progress) -> None:
+    ours: dict[str, list[dict[str, Any]]] = {name: [] for name in cep_job.PATTERNS}
+    theirs: dict[str, list[Found]] = {name: [] for name in cep_job.PATTERNS}
+    starts: list[float] = []
+    with cep_job.jobs(EVENTS, progress) as jobs:
+        for number in range(1, ROUNDS + 1):
+            if flink is not None:
+                starts.append(jobs.start_s(flink))
+            for name in cep_job.PATTERNS:
+                ours[name].append(jobs.ours(name))
+                line = f"job, round {number} of {ROUNDS}: {name}: {ours[name][-1]['rate']:,.0f} events/s"
+                if flink is not None:
+                    theirs[name].append(jobs.theirs(flink, name))
+                    line += f", Flink's job {theirs[name][-1].rate:,.0f}"
+                progress(line)
+    if starts:
+        report.row("start of Flink's job, in its time", "s", starts, 2)
+    for name in cep_job.PATTERNS:
+        report.row(f"{name} from Kafka: ours, exactly once", "events/s", [one["rate"] for one in ours[name]])
+        report.row(f"{name} from Kafka: processor time", "us/event", [one["cpu_us"] for one in ours[name]], 2)
+        if theirs[name]:
+            report.row(f"{name}: Flink's job", "events/s", [one.rate for one in theirs[name]])
+            pairs = list(zip(ours[name], theirs[name], strict=True))
+            ratio = report.row(f"{name} from Kafka: ours / Flink's job", "ratio", [a["rate"] / b.rate for a, b in pairs], 2)
+            report.at_least(f"{name} from Kafka: ours / Flink's job", ratio, cep_job.RATIO_MIN)
+            report.at_most(f"{name} from Kafka: matches, timed out, checksum that differ", _most(pairs), 0)
 
 
 def _memory(report: Report, progress: Progress) -> None:
@@ -115,13 +149,16 @@ def left_of(found: Mapping[str, float]) -> float:
 def bench(progress: Progress) -> BenchReport:
     """Run everything that can be run here, `ROUNDS` times over."""
     report, flink = Report(), None
-    if "engine" in PARTS:
+    if PARTS & {"engine", "job"}:
         try:
             flink = prepare(progress)
         except OracleMissing as missing:
             progress(f"without Flink: {missing}")
             report.rows.append(Row(f"Flink not measured: {missing}", 0, "runs"))
+    if "engine" in PARTS:
         _engine(report, flink, progress)
     if "memory" in PARTS:
         _memory(report, progress)
+    if "job" in PARTS:
+        _jobs(report, flink, progress)
     return BenchReport("cep", tuple(report.rows), tuple(report.bars))
