@@ -20,11 +20,16 @@ def _everything() -> typer.Typer:
     everything.registered_commands = list(commands.app.registered_commands)
     everything.registered_groups = list(commands.app.registered_groups)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    known = {one.name for one in everything.registered_commands}
+    known = {one.name for one in everything.registered_commands} | {one.name for one in everything.registered_groups}
     for name, place in project["entry-points"]["antiphon.commands"].items():
         module, _, attribute = place.partition(":")
-        if name not in known:
-            everything.command(name)(getattr(import_module(module), attribute))
+        if name in known:
+            continue
+        command = getattr(import_module(module), attribute)
+        if isinstance(command, typer.Typer):
+            everything.add_typer(command, name=name)
+        else:
+            everything.command(name)(command)
     return everything
 
 
