@@ -230,7 +230,7 @@ class Cell:
                 continue
             plan, decoded = planned
             key = record.key.decode("utf-8", "backslashreplace")
-            event = reading.event(plan, reading.fields(record, decoded), (topic, partition, offset), key, timestamp)
+            event = reading.event(plan, reading.fields(plan, record, decoded), (topic, partition, offset), key, timestamp)
             source = f"{topic}/{partition}"
             for target in plan.targets:
                 found[mine[target].version].add(event, source, timestamp)

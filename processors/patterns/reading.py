@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import suppress
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
+from fastavro import schemaless_reader
 
 from processors.core.watermarks import is_time
 from schemas.cloudevents import is_structured
@@ -25,6 +28,7 @@ from schemas.events import ATTRIBUTES
 
 if TYPE_CHECKING:
     from processors.patterns.needs import Need
+    from schemas.entries import Entry
     from streams.codec import Codec
     from streams.turns.batch import Record
 
@@ -44,19 +48,21 @@ class Taken:
 
     Attributes:
         events: In the order of the log.
-        sources: Where each came from, "topic/partition".
+        source: Where all came from, "topic/partition"; empty where they came from several.
+        sources: Where each came from, then.
         logged: When each was written to the log, ms.
     """
 
-    __slots__ = ("events", "logged", "sources")
+    __slots__ = ("events", "logged", "source", "sources")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.source = ""
         self.sources: list[str] = []
         self.logged: list[int] = []
 
     def add(self, event: Event, source: str, logged: int) -> None:
-        """Take one event."""
+        """Take one event, of several sources."""
         self.events.append(event)
         self.sources.append(source)
         self.logged.append(logged)
@@ -71,13 +77,27 @@ class Plan:
         names: The fields that they name.
         routes: The fields by which it is keyed anew.
         wanted: Whether anybody wants such records.
+        entry: The schema of records in wire format.
+        bare: Whether nothing of the value is asked for, so that it is not decoded at all.
     """
 
-    __slots__ = ("names", "routes", "targets", "type", "wanted")
+    __slots__ = ("bare", "entry", "names", "routes", "targets", "type", "wanted")
 
-    def __init__(self, event_type: str, targets: tuple[int, ...], names: tuple[str, ...], routes: tuple[str, ...]) -> None:
-        self.type, self.targets, self.names, self.routes = event_type, targets, names, routes
+    def __init__(
+        self,
+        event_type: str,
+        targets: tuple[int, ...],
+        names: tuple[str, ...],
+        routes: tuple[str, ...],
+        entry: Entry | None = None,
+    ) -> None:
+        self.type, self.targets, self.names, self.routes, self.entry = event_type, targets, names, routes, entry
         self.wanted = bool(targets or routes)
+        self.bare = False
+        if entry is not None:
+            has = {field["name"] for schema in (entry.writer, entry.reader) if schema is not None for field in schema["fields"]}
+            self.names = tuple(name for name in names if name in has)
+            self.bare = not (self.names or routes or "ts" in has)
 
 
 class Reading:
@@ -93,6 +113,7 @@ class Reading:
         self._codec, self._needs, self._routes = codec, needs, tuple(routes)
         self._plans: dict[str, Plan] = {}
         self._by_prefix: dict[bytes, Plan] = {}
+        self._keys: dict[bytes, str] = {}  # one text for all events of a key: its hash is known then, and it is there once
 
     def __bool__(self) -> bool:
         """Whether there is anything to read."""
@@ -111,13 +132,13 @@ class Reading:
         if known is not None:
             return (known, None) if known.wanted else None
         if value[:1] == _MAGIC:
-            plan = self._by_prefix[value[:PREFIX_BYTES]] = self._of_type(self._codec.type_of(record))
+            plan = self._by_prefix[value[:PREFIX_BYTES]] = self._of_schema(self._codec.type_of(record), value[:PREFIX_BYTES])
             return (plan, None) if plan.wanted else None
         event_type, fields = self._from_json(record, value)
         plan = self._of_type(event_type)
         return (plan, fields) if plan.wanted else None
 
-    def fields(self, record: Record, decoded: dict[str, Any] | None) -> dict[str, Any]:
+    def fields(self, plan: Plan, record: Record, decoded: dict[str, Any] | None) -> dict[str, Any]:
         """Return the fields of a record.
 
         Raises:
@@ -125,15 +146,28 @@ class Reading:
         """
         if decoded is not None:
             return decoded
+        if plan.bare:
+            return _NOTHING
+        if (entry := plan.entry) is not None:  # as the catalogue reads it; what is odd is left to it, to be told with its place
+            source = BytesIO(record.value)  # type: ignore[arg-type] # a value in wire format
+            source.seek(PREFIX_BYTES)
+            with suppress(Exception):
+                fields = cast("dict[str, Any]", schemaless_reader(source, entry.writer, entry.reader))
+                if source.tell() == len(record.value):  # type: ignore[arg-type] # as above
+                    return fields
         return self._codec.catalogue.read(record.value, topic=record.topic, partition=record.partition, offset=record.offset)
 
     def event(self, plan: Plan, fields: dict[str, Any], place: Place, key: str, timestamp: int) -> Event:
         """Return the event that patterns see."""
         ts = fields.get("ts")
-        event: Event = {"id": place, "key": key, "ts": ts if is_time(ts) else timestamp, "type": plan.type}
+        if ts is None or not is_time(ts):
+            ts = timestamp
+        event: Event = {"id": place, "key": key, "ts": ts, "type": plan.type}
         for name in plan.names:
             value = fields.get(name)
-            if value is not None:
+            if value.__class__ in _AS_IT_IS:
+                event[name] = value
+            elif value is not None:
                 event[name] = scalar(value)
         return event
 
@@ -151,30 +185,49 @@ class Reading:
             SchemaError: A record is no event; nothing has been changed then.
         """
         found = [Taken() for _ in self._needs]
+        for taken in found:
+            taken.source = source
+        adds = [(taken.events.append, taken.logged.append) for taken in found]
         routed: list[tuple[Record, str, str]] = []
-        by_prefix = self._by_prefix
+        by_prefix, keys = self._by_prefix, self._keys
+        if len(keys) > KEYS_MAX:
+            keys.clear()
         for record in records:
             value = record.value
             known = by_prefix.get(value[:PREFIX_BYTES]) if value is not None else None
-            if known is not None and not known.wanted:
-                continue  # most records of a busy topic end here
-            planned = self.plan(record)
-            if planned is None:
+            if known is not None:
+                if not known.wanted:
+                    continue  # most records of a busy topic end here
+                plan, decoded = known, None
+            elif (planned := self.plan(record)) is not None:
+                plan, decoded = planned
+            else:
                 continue
-            plan, decoded = planned
-            fields = self.fields(record, decoded)
+            fields = self.fields(plan, record, decoded)
             for field in plan.routes:
-                key = key_text(fields.get(field))
-                if key is not None:
-                    routed.append((record, field, key))
-            if plan.targets and record.key is not None:
-                key = record.key.decode("utf-8", "backslashreplace")
-                event = self.event(plan, fields, (record.topic, record.partition, record.offset), key, record.timestamp)
+                text = key_text(fields.get(field))
+                if text is not None:
+                    routed.append((record, field, text))
+            raw = record.key
+            if plan.targets and raw is not None:
+                key = keys.get(raw)
+                if key is None:
+                    key = keys[raw] = raw.decode("utf-8", "backslashreplace")
+                timestamp = record.timestamp
+                event = self.event(plan, fields, (record.topic, record.partition, record.offset), key, timestamp)
                 for target in plan.targets:
-                    found[target].add(event, source, record.timestamp)
+                    add, note = adds[target]
+                    add(event)
+                    note(timestamp)
         return found, routed
 
     # ---- inside
+
+    def _of_schema(self, event_type: str, prefix: bytes) -> Plan:
+        schema_id = int.from_bytes(prefix[1:], "big", signed=True)
+        entry = next(one for one in self._codec.catalogue.entries() if one.schema_id == schema_id)
+        plan = self._of_type(event_type)
+        return Plan(event_type, plan.targets, plan.names, plan.routes, entry)
 
     def _of_type(self, event_type: str) -> Plan:
         plan = self._plans.get(event_type)
@@ -202,6 +255,10 @@ class Reading:
         return (event_type if isinstance(event_type, str) else ""), fields
 
 
+_NOTHING: Final[dict[str, Any]] = {}
+_AS_IT_IS: Final = frozenset({str, int, bool})
+KEYS_MAX: Final = 100_000
+"""Keys remembered as text, about 10 MB."""
 PLANS_MAX: Final = 10_000
 """Event types remembered: plain JSON may name any number of them."""
 

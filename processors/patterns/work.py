@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
 from processors.core.cep.outputs import Outputs, SkipMissed
@@ -21,16 +22,45 @@ from processors.core.cep.snapshot import StateMismatch
 from processors.core.watermarks import Verdict
 
 if TYPE_CHECKING:
+    from processors.core.cep.outputs import EventFields, Evicted, Match, TimedOut
     from processors.patterns.reading import Event, Taken
-    from processors.patterns.results import Results
-    from processors.patterns.rows import Waiting
+    from processors.patterns.rows import Row, Waiting
     from processors.patterns.versions import Run
-    from streams.turns.batch import View
 
-__all__ = ["KEYS_MAX", "Work"]
+__all__ = ["KEYS_MAX", "Finds", "Rows", "Work"]
 
 KEYS_MAX: Final = 5_000
 """Keys whose waits end in one batch: about as long as a batch of records takes. What is left comes in the next, at once."""
+
+
+class Rows(Protocol):
+    """What is needed of the table of states: a view of it in a worker, a dict in a backtest."""
+
+    def get(self, key: tuple[int, str], /) -> Row | None:
+        """Return a key's row; None where it has none."""
+
+    def __setitem__(self, key: tuple[int, str], row: Row, /) -> None: ...
+
+    def __delitem__(self, key: tuple[int, str], /) -> None: ...
+
+
+class Finds(Protocol):
+    """Where to write what is found: records in a worker (`results.Results`), a tally in a backtest."""
+
+    def matched(self, name: str, version: int, matches: Iterable[Match]) -> None:
+        """Write matches."""
+
+    def timed_out(self, name: str, version: int, found: Iterable[TimedOut]) -> None:
+        """Write partial matches whose window ended."""
+
+    def evicted(self, name: str, version: int, found: Iterable[Evicted]) -> None:
+        """Write partial matches that had to go for a limit."""
+
+    def failed(self, name: str, version: int, key: str, event: EventFields | None, reason: str) -> None:
+        """Write that a key's state was given up."""
+
+    def late(self, name: str, version: int, event: EventFields, watermark: int, reason: str) -> None:
+        """Write an event that took no part."""
 
 
 class Work:
@@ -38,12 +68,12 @@ class Work:
 
     Args:
         run: The version on this lane.
-        rows: The batch's view of the table of states.
+        rows: The table of states as the batch sees it.
         results: Where to write what is found.
         now_ms: The batch's clock.
     """
 
-    def __init__(self, run: Run, rows: View, results: Results, now_ms: int) -> None:
+    def __init__(self, run: Run, rows: Rows, results: Finds, now_ms: int) -> None:
         from processors.patterns.rows import Row
 
         self._row = Row
@@ -61,26 +91,37 @@ class Work:
 
     # ---- events
 
-    def take(self, taken: Taken) -> None:
-        """Take events in the order of the log."""
+    def take(self, taken: Taken, clocks: Sequence[int] | None = None) -> None:
+        """Take events in the order of the log.
+
+        Args:
+            taken: The events.
+            clocks: The wall clock at each, never going back, where it is not the batch's: of a log that is read again.
+        """
         if not taken.events:
             return
         self.changed = True
         if self._run.compiled.need.buffered:
             self._wait(taken)
         else:
-            self._match([(event, self._run.status != "draining") for event in self._in_order(taken)])
+            inside = self._in_order(taken)
+            if self._run.status == "draining":
+                self._match_each([(event, False) for event in inside])
+            else:
+                self._match(inside)
             self._store()
 
-    def _in_order(self, taken: Taken) -> list[Event]:
+    def _in_order(self, taken: Taken, clocks: Sequence[int] | None) -> list[Event]:
         """Return those that are not before the clock, which is their own time: without disorder there is nothing to wait for."""
         marks, run = self._run.marks, self._run
         mark, lag = marks.mark, run.compiled.bounds.disorder_ms + 1
         top, ahead = mark + lag, run.compiled.bounds.ahead_max_ms
-        limit = None if ahead is None else self._now + ahead
+        limits: Iterable[int | None] = repeat(None if ahead is None else self._now + ahead)
+        if clocks is not None and ahead is not None:
+            limits = [clock + ahead for clock in clocks]
         inside: list[Event] = []
         newest = -1
-        for i, event in enumerate(taken.events):
+        for i, (event, limit) in enumerate(zip(taken.events, limits, strict=False)):
             ts = event["ts"]
             if ts <= mark:
                 self._results.late(run.name, run.version, event, mark, "late")
@@ -90,7 +131,7 @@ class Work:
                 inside.append(event)
                 if ts > top:
                     top, mark, newest = ts, ts - lag, i
-        marks.observe(taken.sources[0], top if newest >= 0 else taken.events[-1]["ts"], self._now)
+        marks.observe(taken.source, top if newest >= 0 else taken.events[-1]["ts"], self._now)
         self._newest(taken, newest)
         return inside
 
@@ -104,7 +145,8 @@ class Work:
         run, marks, now = self._run, self._run.marks, self._now
         starts = run.status != "draining"
         newest = -1
-        for i, (event, source) in enumerate(zip(taken.events, taken.sources, strict=True)):
+        sources = repeat(taken.source) if taken.source else taken.sources
+        for i, (event, source) in enumerate(zip(taken.events, sources, strict=False)):
             verdict = marks.observe(source, event["ts"], now)
             if verdict is not Verdict.IN_TIME:
                 self._results.late(run.name, run.version, event, marks.mark, verdict.value)
@@ -156,7 +198,10 @@ class Work:
             self._waiting[key] = [one for one in waiting if one[0]["ts"] > mark]
         if self._before:
             self.changed = True
-            self._match(ready)
+            if self._run.status == "draining":
+                self._match_each(ready)
+            else:
+                self._match([event for event, _ in ready])
             self._store()
         return left
 
@@ -200,30 +245,31 @@ class Work:
 
     # ---- matching
 
-    def _match(self, events: Sequence[Waiting]) -> None:
+    def _match_each(self, events: Sequence[Waiting]) -> None:
+        """Take events one by one, per key in order of time, each with whether it may begin a partial match."""
+        for event, starts in events:
+            if event["key"] not in self._before:
+                self._touch(event["key"])
+            self._one(event, starts=starts)
+
+    def _match(self, events: Sequence[Event]) -> None:
         """Take events, per key in order of time."""
         before, states = self._before, self._states
-        for event, _ in events:
-            if event["key"] not in before:
-                self._touch(event["key"])
-        if self._run.status == "draining":
-            for event, starts in events:
-                self._one(event, starts=starts)
-            return
-        plain = [event for event, _ in events]
+        for key in {event["key"] for event in events} - before.keys():
+            self._touch(key)
         if self._run.compiled.stepwise:
-            for event in plain:
+            for event in events:
                 self._one(event, starts=True)
             return
         try:
-            self._matcher.run(states, plain, self._out)
+            self._matcher.run(states, events, self._out)
         except SkipMissed:  # which event it was is seen one by one, from where the batch began
             self._out = Outputs()
             states.clear()
             for key, row in before.items():
                 if row is not None and (state := row.state(self._matcher)) is not None:
                     states[key] = state
-            for event in plain:
+            for event in events:
                 self._one(event, starts=True)
 
     def _one(self, event: Event, *, starts: bool) -> None:
