@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from processors.core.cep.outputs import Outputs, SkipMissed
 from processors.core.cep.snapshot import StateMismatch
@@ -102,9 +102,9 @@ class Work:
             return
         self.changed = True
         if self._run.compiled.need.buffered:
-            self._wait(taken)
+            self._wait(taken, clocks)
         else:
-            inside = self._in_order(taken)
+            inside = self._in_order(taken, clocks)
             if self._run.status == "draining":
                 self._match_each([(event, False) for event in inside])
             else:
@@ -131,7 +131,7 @@ class Work:
                 inside.append(event)
                 if ts > top:
                     top, mark, newest = ts, ts - lag, i
-        marks.observe(taken.source, top if newest >= 0 else taken.events[-1]["ts"], self._now)
+        marks.observe(taken.source, top if newest >= 0 else taken.events[-1]["ts"], self._now if clocks is None else clocks[-1])
         self._newest(taken, newest)
         return inside
 
@@ -141,12 +141,13 @@ class Work:
         if at >= 0 and (run.newest is None or taken.events[at]["ts"] > run.newest[0]):
             run.newest = (taken.events[at]["ts"], min(taken.logged[at], self._now))
 
-    def _wait(self, taken: Taken) -> None:
-        run, marks, now = self._run, self._run.marks, self._now
+    def _wait(self, taken: Taken, clocks: Iterable[int] | None) -> None:
+        run, marks = self._run, self._run.marks
         starts = run.status != "draining"
         newest = -1
         sources = repeat(taken.source) if taken.source else taken.sources
-        for i, (event, source) in enumerate(zip(taken.events, sources, strict=False)):
+        clocks = repeat(self._now) if clocks is None else clocks
+        for i, (event, source, now) in enumerate(zip(taken.events, sources, clocks, strict=False)):
             verdict = marks.observe(source, event["ts"], now)
             if verdict is not Verdict.IN_TIME:
                 self._results.late(run.name, run.version, event, marks.mark, verdict.value)
