@@ -44,6 +44,7 @@ GONE: Final = object()
 """Marks a deleted key in a layer of writes."""
 
 _ATOMS: Final = frozenset({int, str, bytes, float, bool, type(None)})
+_BYTES: Final = (bytes, type(None))
 _HEADER_OVERHEAD_BYTES: Final = 512
 """What a record's framing may take beside key, value and headers; generous, since the broker's limit counts the whole batch."""
 
@@ -350,13 +351,13 @@ class Batch:
         effects = self._effects
         given: list[Any] = list(effects.outputs)  # whatever the processor's hints said
         for topic, key, value, _, headers in given:
-            if not isinstance(key, bytes | None) or not isinstance(value, bytes | None):
+            if not isinstance(key, _BYTES) or not isinstance(value, _BYTES):
                 raise ProcessorError(
                     f"output to {topic!r}: key and value are bytes or None, not {type(key).__name__} and {type(value).__name__}"
                 )
             size = len(key or b"") + len(value or b"") + _HEADER_OVERHEAD_BYTES
             for name, content in headers or ():
-                if not isinstance(name, str) or not isinstance(content, bytes | None):
+                if not isinstance(name, str) or not isinstance(content, _BYTES):
                     raise ProcessorError(
                         f"output to {topic!r}: headers are pairs of str and bytes or None, not {name!r}: {content!r}"
                     )
