@@ -17,7 +17,17 @@ from typing import Any, Final
 
 from processors.core.cep.expressions import Agg, Const, Expr, Field, Op, Ts
 
-__all__ = ["SCOPE", "Condition", "Names", "Node", "compile_condition", "events_of", "test_source", "value_source"]
+__all__ = [
+    "SCOPE",
+    "Condition",
+    "Names",
+    "Node",
+    "compile_condition",
+    "compile_value",
+    "events_of",
+    "test_source",
+    "value_source",
+]
 
 Node = tuple[Any, dict[str, Any], str, int]
 Value = Any
@@ -207,6 +217,13 @@ def compile_condition(condition: Expr) -> Condition:
     """`condition` as a function of the event and the last node taken."""
     source = f"lambda e, n: {test_source(condition, Names())}"
     compiled: Condition = eval(compile(source, "<condition>", "eval"), dict(SCOPE))  # noqa: S307 our own source: every literal goes through repr
+    return compiled
+
+
+def compile_value(expr: Expr) -> Callable[[dict[str, Any], Node | None], Value]:
+    """`expr` as a function of the event and the last node taken that returns its value: for explanations."""
+    source = f"lambda e, n: {value_source(expr, Names())}"
+    compiled: Callable[[dict[str, Any], Node | None], Value] = eval(compile(source, "<value>", "eval"), dict(SCOPE))  # noqa: S307 as above
     return compiled
 
 

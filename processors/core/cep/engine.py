@@ -17,7 +17,9 @@ from typing import Any, Final, Literal, Protocol
 
 from processors.core.cep import snapshot
 from processors.core.cep.automaton import Automaton, PatternError
+from processors.core.cep.automaton import State as AutomatonState
 from processors.core.cep.compiler import compile_pattern
+from processors.core.cep.conditions import Node
 from processors.core.cep.general import GeneralBackend
 from processors.core.cep.generated import GeneratedBackend, why_not
 from processors.core.cep.ordered import OrderedBackend, why_not_ordered
@@ -109,6 +111,14 @@ class Matcher:
     def dump(self, state: State) -> list[Any]:
         """The state of a key as a JSON value; `load` of any backend reads it."""
         return snapshot.dump(*self._backend.partials(state))
+
+    def partials(self, state: State) -> list[tuple[int, AutomatonState, Node | None, int, int]]:
+        """The partial matches of a key with their places in the automaton, oldest first: (rank, state, last node, started, last).
+
+        The empty one is left out.
+        """
+        partial, _, _ = self._backend.partials(state)
+        return sorted((one for one in partial if one[2] is not None), key=lambda one: one[0])
 
     def load(self, value: list[Any]) -> State:
         """The state that `dump` wrote.
