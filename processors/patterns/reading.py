@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -151,10 +150,12 @@ class Reading:
         if (entry := plan.entry) is not None:  # as the catalogue reads it; what is odd is left to it, to be told with its place
             source = BytesIO(record.value)  # type: ignore[arg-type] # a value in wire format
             source.seek(PREFIX_BYTES)
-            with suppress(Exception):
+            try:
                 fields = cast("dict[str, Any]", schemaless_reader(source, entry.writer, entry.reader))
-                if source.tell() == len(record.value):  # type: ignore[arg-type] # as above
-                    return fields
+            except Exception:  # noqa: BLE001 fastavro raises seven kinds; the catalogue says which and where
+                fields = None
+            if fields is not None and source.tell() == len(record.value):  # type: ignore[arg-type] # as above
+                return fields
         return self._codec.catalogue.read(record.value, topic=record.topic, partition=record.partition, offset=record.offset)
 
     def event(self, plan: Plan, fields: dict[str, Any], place: Place, key: str, timestamp: int) -> Event:
@@ -165,7 +166,7 @@ class Reading:
         event: Event = {"id": place, "key": key, "ts": ts, "type": plan.type}
         for name in plan.names:
             value = fields.get(name)
-            if value.__class__ in _AS_IT_IS:
+            if value.__class__ in _AS_IT_IS or (isinstance(value, float) and value - value == 0.0):  # neither NaN nor infinite
                 event[name] = value
             elif value is not None:
                 event[name] = scalar(value)

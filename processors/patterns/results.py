@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from processors.core.cep.outputs import EventFields, Evicted, Match, PartialMatch, Stages, TimedOut
+from processors.patterns.wire import Places, long_bytes, text_bytes
 from schemas.avro import PREFIX_BYTES, parsed, write_body
 from schemas.cep import (
     EVENTS,
@@ -99,23 +100,22 @@ class Results:
         self._source = ("ce_source", f"/antiphon/{self._place}".encode())
         self._time = ("ce_time", rfc3339(self._now).encode())
         self._ids: Counter[str] = Counter()
+        self._places, self._detected_at = Places(), long_bytes(self._now)
 
     def matched(self, name: str, version: int, matches: Iterable[Match]) -> None:
         """Write matches."""
         for match in matches:
             first, last = first_and_last(match.stages)
             started, ended = match.started, last["ts"]
-            fields = {
-                "stages": _stages(match.stages), "started": started, "ended": ended, "took_ms": ended - started,
-            }  # fmt: skip
-            self._about(PatternMatched, name, version, match.key, fields, first, last)
+            rest = long_bytes(started) + long_bytes(ended) + long_bytes(ended - started)
+            self._about(PatternMatched, name, version, match.key, match.stages, rest, first, last)
 
     def timed_out(self, name: str, version: int, found: Iterable[TimedOut]) -> None:
         """Write partial matches whose window ended."""
         for one in found:
             first, last = first_and_last(one.stages)
-            fields = {"stages": _stages(one.stages), "started": first["ts"], "deadline": one.ts}
-            self._about(PatternTimedOut, name, version, one.key, fields, first, last)
+            rest = long_bytes(first["ts"]) + long_bytes(one.ts)
+            self._about(PatternTimedOut, name, version, one.key, one.stages, rest, first, last)
 
     def evicted(self, name: str, version: int, found: Iterable[Evicted]) -> None:
         """Write partial matches that had to go for a limit."""
@@ -157,8 +157,8 @@ class Results:
 
     def _evicted(self, name: str, version: int, key: Any, stages: Stages, reason: str) -> None:  # noqa: ANN401 text, to the engine any
         first, last = first_and_last(stages)
-        fields = {"stages": _stages(stages), "started": first["ts"], "reason": reason}
-        self._about(PartialMatchEvicted, name, version, key, fields, first, last)
+        rest = long_bytes(first["ts"]) + self._places.text(reason)
+        self._about(PartialMatchEvicted, name, version, key, stages, rest, first, last)
 
     def _about(
         self,
@@ -166,32 +166,43 @@ class Results:
         name: str,
         version: int,
         key: Any,  # noqa: ANN401 text, to the engine any
-        fields: dict[str, Any],
+        stages: Stages,
+        rest: bytes,
         first: EventFields,
         last: EventFields,
     ) -> None:
+        """Write a match or a partial match; `rest` is what its schema has between the stages and `detected_at`."""
+        places = self._places
         topic, partition, offset = last["id"]
         from_topic, from_partition, from_offset = first["id"]
         begins = f"{from_partition}/{from_offset}"
         if from_topic != topic:
             begins = f"{from_topic[:TOPIC_CHARS_MAX]}/{begins}"
         place = f"{topic}/{partition}/{offset}"
-        self._write(cls, name, version, key, fields, f"{version}/{begins}-{place[-TOPIC_CHARS_MAX:]}", place)
+        prefix = self._kinds[cls][1]
+        value = b"".join(
+            (prefix, places.text(name), long_bytes(version), text_bytes(key), places.stages(stages), rest, self._detected_at)
+        )
+        self._send(cls, key, value, f"{version}/{begins}-{place[-TOPIC_CHARS_MAX:]}", place)
 
     def _write(
         self, cls: type[Event], name: str, version: int, key: str | None, fields: dict[str, Any], place: str, cause: str
     ) -> None:
-        topic, prefix, schema, kind = self._kinds[cls]
+        _, prefix, schema, _ = self._kinds[cls]
         fields["pattern"], fields["version"], fields["detected_at"] = name, version, self._now
         if key is not None:
             fields["correlation_key"] = key
+        self._send(cls, name if key is None else key, write_body(prefix, schema, fields), place, cause)
+
+    def _send(self, cls: type[Event], key: str, value: bytes, place: str, cause: str) -> None:
+        topic, _, _, kind = self._kinds[cls]
         number = self._ids[place] = self._ids[place] + 1
         headers = [_VERSION_HEADER, kind, ("ce_id", f"{place}/{number}".encode()), self._source, self._time]
         if cause:
-            headers += [("ce_correlationid", cause.encode()), ("ce_causationid", cause.encode())]
+            raw = cause.encode()
+            headers += [("ce_correlationid", raw), ("ce_causationid", raw)]
         headers.append(_CONTENT_HEADER)
-        record_key = (name if key is None else key).encode()
-        self._batch.send(topic, key=record_key, value=write_body(prefix, schema, fields), headers=headers)
+        self._batch.send(topic, key=key.encode(), value=value, headers=headers)
 
 
 def first_and_last(stages: Stages) -> tuple[EventFields, EventFields]:
@@ -205,12 +216,3 @@ def first_and_last(stages: Stages) -> tuple[EventFields, EventFields]:
         if ts >= last["ts"]:
             last = event
     return first, last
-
-
-def _stages(stages: Stages) -> list[dict[str, Any]]:
-    return [{"stage": stage, "events": [_place(event) for event in events]} for stage, events in stages.items()]
-
-
-def _place(event: EventFields) -> dict[str, Any]:
-    topic, partition, offset = event["id"]
-    return {"topic": topic, "partition": partition, "offset": offset, "ts": event["ts"]}
