@@ -51,6 +51,9 @@ class Backend(Protocol):
     def copy(self, state: State) -> State:
         """A state that can go its own way."""
 
+    def count(self, state: State) -> int:
+        """How many partial matches there are."""
+
     def partials(self, state: State) -> tuple[list[Any], list[Any], int]:
         """Partial matches, completed ones held back, and the event counter."""
 
@@ -96,6 +99,7 @@ class Matcher:
         self.advance = self._backend.advance
         self.deadline = self._backend.deadline
         self.copy = self._backend.copy
+        self.count = self._backend.count
         self.view = self._backend.view
 
     @property

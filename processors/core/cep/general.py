@@ -340,6 +340,10 @@ class GeneralBackend:
         """A state that can go its own way; nodes and events are shared."""
         return KeyState(list(state.partial), list(state.completed), state.seq, state.due)
 
+    def count(self, state: KeyState) -> int:
+        """How many partial matches there are: what `partial_matches_max` limits."""
+        return sum(1 for partial in state.partial if partial[2] is not None)
+
     def partials(self, state: KeyState) -> tuple[list[Partial], list[Partial], int]:
         """Partial matches, completed matches held back, and the event counter, for `snapshot`."""
         return state.partial, state.completed, state.seq

@@ -161,6 +161,10 @@ class GeneratedBackend:
                 for node in held:
                     yield at, node
 
+    def count(self, state: KeyState) -> int:
+        """How many partial matches there are: what `partial_matches_max` limits."""
+        return sum(1 if held.__class__ is tuple else len(held) for place, _ in self._places if (held := state[place]) is not None)
+
     def partials(self, state: KeyState) -> tuple[list[Any], list[Any], int]:
         """The partial matches in the general backend's form; its event numbers are given here, in order of time."""
         held = list(self._held(state))
