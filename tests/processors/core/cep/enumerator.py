@@ -100,9 +100,9 @@ class Writing:
         """With more slots behind; a stage left out leaves the negations before it standing."""
         if not slots:
             return replace(self, greedy=greedy)
-        head = replace(
-            slots[0], never=self.never + slots[0].never, never_next=self.never_next + slots[0].never_next, greedy=self.greedy
-        )
+        first = slots[0]
+        greedy_before = first.greedy if self.greedy is None else self.greedy
+        head = replace(first, never=self.never + first.never, never_next=self.never_next + first.never_next, greedy=greedy_before)
         return Writing((*self.slots, head, *slots[1:]), greedy=greedy)
 
 
