@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streams import App, Batch
     from streams.turns.batch import Record, View
 
-__all__ = ["FIELD_HEADER", "ORIGIN_HEADER", "Cell"]
+__all__ = ["FIELD_HEADER", "ORIGIN_HEADER", "Cell", "origin_of"]
 
 ORIGIN_HEADER: Final = "cep_origin"
 """Of a record that is keyed anew: topic/partition/offset/timestamp of the original."""
@@ -219,7 +219,7 @@ class Cell:
         found: Found = {run.version: Taken() for run in runs}
         readings: dict[tuple[str, str], tuple[list[Run], Reading]] = {}
         for record in batch.records:
-            topic, partition, offset, timestamp, field = _origin(record)
+            topic, partition, offset, timestamp, field = origin_of(record)
             known = readings.get((topic, field))
             if known is None:
                 mine = [run for run in runs if run.compiled.need.keyed == field and topic in self._names(run)]
@@ -244,7 +244,7 @@ READINGS_MAX: Final = 256
 """Sets of patterns remembered with what they read; lanes as a rule have the same set."""
 
 
-def _origin(record: Record) -> tuple[str, int, int, int, str]:
+def origin_of(record: Record) -> tuple[str, int, int, int, str]:
     """Return topic, partition, offset and timestamp of the original, and the field whose value is the key.
 
     Raises:

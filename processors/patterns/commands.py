@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from processors.patterns import command_check, manage
+from processors.patterns import command_check, command_explain, manage
 
 __all__ = ["commands"]
 
@@ -24,6 +24,7 @@ commands.command("resume")(manage.resume)
 commands.command("remove")(manage.remove)
 commands.command("matches")(manage.matches)
 commands.command("check")(command_check.check)
+commands.command("explain")(command_explain.explain)
 
 
 @commands.callback()

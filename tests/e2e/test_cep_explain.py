@@ -1,0 +1,63 @@
+"""`antiphon cep explain` on a running worker."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from processors.patterns.commands import commands
+from processors.patterns.explaining import Nothing, explain_key
+from processors.patterns.options import CepOptions
+from streams.broker import EmbeddedBroker
+from tests.e2e.cep_trial import CepTrial, definition, stage
+from tests.e2e.trial import until
+
+
+def test_a_key_is_explained_from_the_workers_state_and_the_log(
+    kafka: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a running worker has of a key, what it waits for and why the last event did not move it, by call and by command."""
+    trial = CepTrial.on(kafka.bootstrap_servers, tmp_path)
+    version = trial.publish(definition("patient", [stage("a", "a"), stage("b", "b")], within_ms=600_000))
+    options, config = CepOptions(topic_prefix=f"{trial.name}."), {"bootstrap.servers": kafka.bootstrap_servers}
+    with trial:
+        worker = trial.start(0)
+        trial.wait_action(version, "activated")
+        now = time.time_ns() // 1_000_000
+        bodies = [{"type": kind, "ts": now + i} for i, kind in enumerate("acc")]
+        trial.produce_events((key, json.dumps(body).encode()) for body in bodies for key in (b"k1", b"other"))
+        trial.wait_committed(6)
+
+        def explained() -> bool:
+            (one,) = explain_key("patient", "k1", app_id=trial.name, options=options, config=config)
+            return bool(one.partials) and one.event is not None and one.event["ts"] == now + 2
+
+        until(explained, "the key explained")
+        (one,) = explain_key("patient", "k1", app_id=trial.name, options=options, config=config)
+        (partial,) = one.partials
+        assert (one.version, one.status, partial.deadline) == (version, "active", now + 600_000)
+        assert [event["ts"] for event in partial.stages["a"]] == [now]
+        assert partial.outcome == "the event did not advance it: for 'b' type == 'b' is false: type is 'c'"
+
+        (nobody,) = explain_key("patient", "nobody", app_id=trial.name, options=options, config=config)
+        assert (nobody.partition, nobody.event, nobody.partials) == (None, None, ())
+        assert [wait.stage for wait in nobody.begins] == ["a"]
+        with pytest.raises(Nothing, match="antiphon cep ls"):
+            explain_key("unknown", "k1", app_id=trial.name, options=options, config=config)
+        with pytest.raises(Nothing, match="antiphon worker cep"):
+            explain_key("patient", "k1", app_id="no-such-app", options=options, config=config)
+
+        monkeypatch.setenv("ANTIPHON_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+        monkeypatch.setenv("AGENT_CEP_TOPIC_PREFIX", f"{trial.name}.")
+        shown = CliRunner().invoke(commands, ["explain", "patient", "k1", "--app", trial.name])
+        assert shown.exit_code == 0, shown.output
+        assert "waits for b: type == 'b'" in shown.output
+        assert "type is 'c'" in shown.output
+        listed = CliRunner().invoke(commands, ["explain", "patient", "k1", "--app", trial.name, "--json"])
+        assert json.loads(listed.stdout)[0]["partials"][0]["waits"][0]["stage"] == "b"
+        assert CliRunner().invoke(commands, ["explain", "unknown", "k1", "--app", trial.name]).exit_code == 4
+        trial.stop(worker)
