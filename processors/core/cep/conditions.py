@@ -74,12 +74,19 @@ def _among(value: object, choices: tuple[object, ...]) -> bool:
     return any(_equal(value, choice) for choice in choices)
 
 
+def _as_double(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond all doubles
+        return math.inf if value > 0 else -math.inf
+
+
 def _arithmetic(op: str, *values: Value) -> float | None:
     if not all(_is_number(value) for value in values):
         return None
-    result = float(values[0])
+    result = _as_double(values[0])
     for value in values[1:]:
-        number = float(value)
+        number = _as_double(value)
         if op == "+":
             result += number
         elif op == "-":
@@ -149,11 +156,11 @@ def _numbers(node: Node | None, stage: str, name: str | None) -> list[float]:
 
 
 def _sum(node: Node | None, stage: str, name: str | None, default: object) -> object:  # noqa: ARG001 the sum of nothing is 0
-    return float(sum(_numbers(node, stage, name)))
+    return sum(map(_as_double, _numbers(node, stage, name)), 0.0)
 
 
 def _avg(node: Node | None, stage: str, name: str | None, default: object) -> object:
-    numbers = _numbers(node, stage, name)
+    numbers = [_as_double(number) for number in _numbers(node, stage, name)]
     return sum(numbers) / len(numbers) if numbers else default
 
 
