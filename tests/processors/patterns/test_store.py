@@ -122,8 +122,8 @@ def command(store: PatternStore, kafka: EmbeddedBroker, monkeypatch: pytest.Monk
     monkeypatch.setenv("AGENT_CEP_TOPIC_PREFIX", store.topic.removesuffix("antiphon.patterns"))
     app = typer.Typer()
     commands: dict[str, Callable[..., None]] = {
-        "publish": manage.publish, "ls": manage.list_patterns, "show": manage.show, "pause": manage.pause, "resume": manage.resume,
-        "remove": manage.remove, "matches": manage.matches,
+        "publish": manage.publish, "ls": manage.list_patterns, "show": manage.show, "pause": manage.pause,
+        "resume": manage.resume, "remove": manage.remove, "matches": manage.matches,
     }  # fmt: skip
     for name, function in commands.items():
         app.command(name)(function)
