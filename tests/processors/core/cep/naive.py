@@ -93,11 +93,18 @@ def _calculate(op: str, values: list[Any]) -> float | None:
     for value in values[1:]:
         if op in {"/", "mod"} and value == 0:
             return None
-        result = {
-            "+": lambda a, b: a + b,
-            "-": lambda a, b: a - b,
-            "*": lambda a, b: a * b,
-            "/": lambda a, b: a / b,
-            "mod": lambda a, b: a - math.floor(a / b) * b,
-        }[op](result, float(value))
+        result = _step(op, result, float(value))
     return result
+
+
+def _step(op: str, left: float, right: float) -> float:
+    if op == "+":
+        return left + right
+    if op == "-":
+        return left - right
+    if op == "*":
+        return left * right
+    ratio = left / right
+    if op == "/":
+        return ratio
+    return left - math.floor(ratio) * right if math.isfinite(ratio) else math.nan
