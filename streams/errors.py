@@ -30,6 +30,13 @@
     ├── RedriveSuperseded               operator  (streams.deadletters) another redrive of the topic took over (retryable)
     ├── QueueFull                       caller    more in flight than the limit (retryable)
     ├── ProcessorError                  bug       a processor raised, or is unknown
+    ├── PatternError                    caller    (processors.core.cep.automaton) a pattern that cannot mean anything
+    ├── ExpressionError                 caller    (processors.core.cep.expressions) a condition that cannot mean anything
+    ├── DefinitionError                 caller    (processors.core.cep.loading) a file of definitions: every mistake at its line
+    ├── SkipMissed                      caller    (processors.core.cep.outputs) a match without the stage to skip to
+    ├── ControlError                    caller    (processors.patterns.control) a record of the patterns topic that is none
+    ├── PatternMissing                  caller    (processors.patterns.store) no pattern of this name is published
+    ├── TooManyDifferences              caller    (processors.patterns.found) a comparison too large to be read
     └── HistoryError                    caller    (processors.history) a history of the demo that cannot be read
         └── HistoryMissing              caller    (processors.history)
 

@@ -6,7 +6,11 @@ import re
 from collections.abc import Iterator
 from importlib import import_module
 
+import processors.core.cep.loading
+import processors.core.cep.outputs
 import processors.history
+import processors.patterns.found
+import processors.patterns.store
 import streams.deadletters
 import streams.producer
 import streams.registry
@@ -14,7 +18,17 @@ import streams.requests
 from schemas.errors import AntiphonError
 from streams import errors
 
-HOMES = (processors.history, streams.deadletters, streams.producer, streams.registry, streams.requests)
+HOMES = (
+    processors.core.cep.loading,
+    processors.core.cep.outputs,
+    processors.history,
+    processors.patterns.found,
+    processors.patterns.store,
+    streams.deadletters,
+    streams.producer,
+    streams.registry,
+    streams.requests,
+)
 """Modules with errors of their own; the tree of classes is complete when they are imported."""
 
 LINE = re.compile(r"^    (?P<branch>[│├└─ ]*)(?P<name>[A-Z]\w+) +(?P<fault>caller|operator|broker|bug)?(?P<rest>.*)$")
@@ -52,7 +66,7 @@ def test_every_error_is_drawn_under_its_parent() -> None:
 def test_fault_retry_and_home_are_as_drawn() -> None:
     """The column says whose fault, the brackets say where it lives and whether trying again can help."""
     for name, _, line in _drawn():
-        home = re.match(r" *\(((?:schemas|streams|processors)\.\w+)\)", line["rest"])
+        home = re.match(r" *\(((?:schemas|streams|processors)\.[\w.]+)\)", line["rest"])
         error: type[AntiphonError] = getattr(import_module(home[1] if home else "streams.errors"), name)
         assert error.fault == line["fault"], name
         assert error.retryable == ("(retryable" in line["rest"]), name
