@@ -21,6 +21,8 @@ from benchmarks.jobs.cep_stream import FIRST_TS, patterns
 from processors.core.cep.engine import Matcher, compile_pattern
 from processors.core.cep.model import Pattern
 from processors.core.cep.outputs import Outputs
+from streams import interpreter
+from streams.turns.stores import compact
 
 BATCH: Final = 4_000
 WINDOW_MS: Final = 10_000
@@ -69,6 +71,7 @@ def main(keys: int, how: str) -> None:
         measure = _traced
     matcher = Matcher(compile_pattern(Pattern.model_validate(patterns()["P1"])))
     states: dict[Hashable, Any] = {}
+    interpreter.tune()
     _fill(matcher, states, KEYS_OF_WARM_UP)
     _empty(matcher, states)
     gc.collect()
@@ -77,6 +80,7 @@ def main(keys: int, how: str) -> None:
     gc.collect()
     peak, held = measure(), len(states)
     timed_out = _empty(matcher, states)
+    states = compact(states, held)  # as a worker's table does
     gc.collect()
     found = {"before": before, "peak": peak, "after": measure(), "keys": held, "timed_out": timed_out, "keys_left": len(states)}
     sys.stdout.write("RESULT " + json.dumps(found) + "\n")

@@ -23,7 +23,7 @@ from rocksdict import AccessType, Options, Rdict, WriteBatch
 from streams.errors import StateDirFull
 from streams.turns.batch import GONE, Record
 
-__all__ = ["Codec", "MemoryParts", "Parts", "RocksParts"]
+__all__ = ["Codec", "MemoryParts", "Parts", "RocksParts", "compact"]
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,11 @@ _RESERVED: Final = b"\x00"
 STATE_AGE_MAX_MS: Final = 20 * 60 * 60 * 1000
 """A part untouched for longer is read again from the beginning: compaction may have dropped deletions (delete.retention.ms is a
 day)."""
+
+SHRINK_FROM_KEYS: Final = 10_000
+"""Parts that were never larger are left as they are: an empty dict that had so many keys takes half a MiB."""
+SHRINK_BELOW: Final = 4
+"""A part is made anew when it has less than this fraction (one in so many) of the keys it once had."""
 
 WRITE_BUFFER_BYTES: Final = 16 << 20
 """RocksDB's memtable a partition: a worker may hold a hundred partitions, and 64 MiB each would not fit beside anything else."""
@@ -107,13 +112,25 @@ class Parts(Protocol):
         ...
 
 
+def compact(part: dict[Any, Any], peak: int) -> dict[Any, Any]:
+    """Return a dict, made anew where it has lost most of the `peak` keys it had: Python shrinks none that only loses keys."""
+    return dict(part) if peak >= SHRINK_FROM_KEYS and len(part) * SHRINK_BELOW < peak else part
+
+
 class MemoryParts:
-    """Parts as dicts of decoded values."""
+    """Parts as dicts of decoded values. Memory that deleted keys had is given back."""
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
         self._parts: dict[int, dict[Any, Any]] = {}
         self._offsets: dict[int, int] = {}
+        self._peaks: dict[int, int] = {}
+
+    def _shrink(self, partition: int) -> None:
+        part = self._parts[partition]
+        peak = max(self._peaks.get(partition, 0), len(part))
+        new = self._parts[partition] = compact(part, peak)
+        self._peaks[partition] = peak if new is part else len(new)
 
     def get(self, partition: int, key: Any, default: Any = None) -> Any:
         """Return the committed value."""
@@ -149,6 +166,7 @@ class MemoryParts:
                 part[decode_key(record.key)] = decode_value(record.value)
         if records:
             self._offsets[partition] = records[-1].offset
+            self._shrink(partition)
 
     def apply(self, partition: int, writes: Mapping[Any, Any], encoded: Mapping[bytes, bytes | None], offset: int | None) -> None:
         """Apply a committed turn. `offset` is where its last changelog record landed, None where the answer did not tell."""
@@ -160,6 +178,7 @@ class MemoryParts:
                 part.pop(key, None)
             else:
                 part[key] = value
+        self._shrink(partition)
         if offset is not None:
             self._offsets[partition] = offset
 
@@ -172,6 +191,7 @@ class MemoryParts:
         """Forget one partition."""
         self._parts.pop(partition, None)
         self._offsets.pop(partition, None)
+        self._peaks.pop(partition, None)
 
     def close(self) -> None:
         """Release what is held."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from rocksdict import Rdict
 
 from streams.errors import StateDirFull
 from streams.turns.batch import GONE
-from streams.turns.stores import NOTHING_LOADED, STATE_AGE_MAX_MS, MemoryParts, Parts, RocksParts
+from streams.turns.stores import NOTHING_LOADED, SHRINK_FROM_KEYS, STATE_AGE_MAX_MS, MemoryParts, Parts, RocksParts
 from streams.turns.tables import JsonCodec
 from tests.streams.turns.fakes import FakeRecord
 
@@ -147,6 +148,22 @@ def test_a_part_is_a_prefix_of_its_log(tmp_path_factory: pytest.TempPathFactory,
 
 
 # ---- in memory
+
+
+def test_memory_of_deleted_keys_is_given_back() -> None:
+    """A part that has lost most of its keys is made anew, keeps the rest, and a small one is left alone."""
+    parts = MemoryParts(JsonCodec())
+    many = {f"key-{i}": i for i in range(SHRINK_FROM_KEYS)}
+    parts.apply(0, many, {}, 1)
+    full = sys.getsizeof(parts._parts[0])
+    parts.apply(0, dict.fromkeys(list(many)[: SHRINK_FROM_KEYS // 2], GONE), {}, 2)
+    assert sys.getsizeof(parts._parts[0]) == full
+    parts.apply(0, dict.fromkeys(list(many)[:-7], GONE), {}, 3)
+    assert sys.getsizeof(parts._parts[0]) < full / 100
+    assert dict(parts.items(0)) == dict(list(many.items())[-7:])
+    part = parts._parts[0]
+    parts.apply(0, dict.fromkeys(part, GONE), {}, 4)
+    assert parts._parts[0] is part
 
 
 def test_keep_only_in_memory_forgets_the_rest() -> None:
