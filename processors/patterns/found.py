@@ -99,6 +99,7 @@ class Tally:
         matches: The earliest matches.
         failures: Key and reason of the first failures.
         lates: The earliest events that took no part.
+        late_by_max_ms: By how much more than allowed the latest event was late, ms.
     """
 
     limit: int
@@ -108,6 +109,7 @@ class Tally:
     matches: list[Found] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
     lates: list[Late] = field(default_factory=list)
+    late_by_max_ms: int = 0
 
     def matched(self, name: str, version: int, matches: Iterable[Match]) -> None:  # noqa: ARG002 as `Finds` has it
         """Count matches, and keep the earliest."""
@@ -140,6 +142,8 @@ class Tally:
     def late(self, name: str, version: int, event: EventFields, watermark: int, reason: str) -> None:  # noqa: ARG002 as above
         """Count an event that took no part, and keep the earliest."""
         self.counts[reason] += 1
+        if reason == "late":
+            self.late_by_max_ms = max(self.late_by_max_ms, watermark - event["ts"] + 1)
         keep(self.lates, Late(event["ts"], event["id"], watermark, reason), self.limit)
 
 

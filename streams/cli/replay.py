@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streams.replay import Progress, Replay
     from streams.transport import Record
 
-__all__ = ["replay"]
+__all__ = ["offset_or_time", "replay"]
 
 GLOB = "*?["
 """What makes a key a pattern."""
@@ -60,8 +60,8 @@ def replay(
     """
     from streams.replay import Replay, Selection
 
-    start_offset, start_ms = _place(start)
-    end_offset, end_ms = _place(end)
+    start_offset, start_ms = offset_or_time(start)
+    end_offset, end_ms = offset_or_time(end)
     if end_offset is not None and end_offset < 0:
         raise typer.BadParameter(f"--to {end}: an end counts from the beginning")
     pattern = key if key is not None and any(sign in key for sign in GLOB) else None
@@ -127,8 +127,12 @@ def _matches(record: Record, pattern: str) -> bool:
     return record.key is not None and fnmatchcase(record.key.decode("utf-8", "backslashreplace"), pattern)
 
 
-def _place(text: str) -> tuple[int | None, int | None]:
-    """What --from or --to says: an offset, or a time in ms."""
+def offset_or_time(text: str) -> tuple[int | None, int | None]:
+    """What --from or --to says: an offset, or a time in ms; neither where it says nothing.
+
+    Raises:
+        typer.BadParameter: It is none of them.
+    """
     if not text:
         return None, None
     try:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from processors.core.cep.engine import Matcher, compile_pattern
 from processors.core.cep.model import Definition
 from processors.core.cep.outputs import Outputs
-from processors.patterns.backtest import Backtest, Open, Trial
+from processors.patterns.backtest import Backtest
 from processors.patterns.found import Found
+from processors.patterns.trial import Open, Trial
 from schemas.catalogue import CATALOGUE
 from streams.codec import Codec
 from streams.transport import Record
