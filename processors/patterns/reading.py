@@ -21,12 +21,14 @@ import orjson
 from fastavro import schemaless_reader
 
 from processors.core.watermarks import is_time
+from processors.patterns.picking import picker
 from schemas.cloudevents import is_structured
 from schemas.errors import MalformedRecord
 from schemas.events import ATTRIBUTES
 
 if TYPE_CHECKING:
     from processors.patterns.needs import Need
+    from processors.patterns.picking import Pick
     from schemas.entries import Entry
     from streams.codec import Codec
     from streams.turns.batch import Record
@@ -78,9 +80,10 @@ class Plan:
         wanted: Whether anybody wants such records.
         entry: The schema of records in wire format.
         bare: Whether nothing of the value is asked for, so that it is not decoded at all.
+        pick: Reads what is asked for without the rest, where the schema is flat and the newest.
     """
 
-    __slots__ = ("bare", "entry", "names", "routes", "targets", "type", "wanted")
+    __slots__ = ("bare", "entry", "names", "pick", "routes", "targets", "type", "wanted")
 
     def __init__(
         self,
@@ -93,10 +96,13 @@ class Plan:
         self.type, self.targets, self.names, self.routes, self.entry = event_type, targets, names, routes, entry
         self.wanted = bool(targets or routes)
         self.bare = False
+        self.pick: Pick | None = None
         if entry is not None:
             has = {field["name"] for schema in (entry.writer, entry.reader) if schema is not None for field in schema["fields"]}
             self.names = tuple(name for name in names if name in has)
             self.bare = not (self.names or routes or "ts" in has)
+            if entry.reader is None:
+                self.pick = picker(entry.writer, ("ts", *self.names, *routes))
 
 
 class Reading:
@@ -147,6 +153,11 @@ class Reading:
             return decoded
         if plan.bare:
             return _NOTHING
+        if plan.pick is not None:
+            try:
+                return plan.pick(record.value)  # type: ignore[arg-type] # a value in wire format
+            except Exception:  # noqa: BLE001, S110 whatever it stumbles over, fastavro's answer counts
+                pass
         if (entry := plan.entry) is not None:  # as the catalogue reads it; what is odd is left to it, to be told with its place
             source = BytesIO(record.value)  # type: ignore[arg-type] # a value in wire format
             source.seek(PREFIX_BYTES)
