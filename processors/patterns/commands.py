@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from processors.patterns import command_check, command_explain, command_library, manage
+from processors.patterns import command_check, command_draw, command_explain, command_library, manage
 
 __all__ = ["commands"]
 
@@ -25,6 +25,7 @@ commands.command("remove")(manage.remove)
 commands.command("matches")(manage.matches)
 commands.command("library")(command_library.library_command)
 commands.command("check")(command_check.check)
+commands.command("draw")(command_draw.draw)
 commands.command("explain")(command_explain.explain)
 
 
