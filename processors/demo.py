@@ -1,11 +1,12 @@
 """`antiphon demo`: a real multi-agent history through Kafka and two workers, with every event accounted for and a replay proof.
 
-    history ─▶ agents.events ─▶ worker 1, worker 2 ─▶ tables, agents.files, agents.overlaps, agents.windows, agents.late
-       └─▶ demo.dead-letters (malformed lines)   └─▶ <app>.dead-letters (what a worker cannot take)
+    history ─┬▶ agents.events ───┬─▶ worker 1, worker 2 ─▶ tables, agents.files, agents.overlaps, agents.windows, agents.late
+             ├▶ agents.landings ─┘   patterns of the library ─▶ antiphon.matches, antiphon.late
+             └▶ demo.dead-letters (malformed lines)   └─▶ <app>.dead-letters (what a worker cannot take)
 
-Exit code 0 when produced = processed + dead-lettered and every table equals its replay, 1 when not, 130 after Ctrl-C. The broker
-is the configured one, where topics get a prefix of their own and are removed afterwards, or an embedded one with a data directory
-of its own.
+Exit code 0 when produced = processed + dead-lettered, every table equals its replay and every pattern its run offline, 1 when
+not, 130 after Ctrl-C. The broker is the configured one, where topics get a prefix of their own and are removed afterwards, or an
+embedded one with a data directory of its own.
 """
 
 from __future__ import annotations
@@ -140,10 +141,10 @@ def _work(on: Stage, entries: Iterator[Entry], progress: Progress, *, now_ms: in
             topic_of=on.options.topic,
             dead_letter_topic=on.history_dead_letters,
             history=history,
-            tick=lambda so_far: watch.look(so_far.produced, so_far.files),
+            tick=watch.look,
             now_ms=now_ms,
         )
-        watch.finish(fed.produced, fed.files)
+        watch.finish(fed)
     return fed
 
 

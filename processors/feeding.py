@@ -1,4 +1,4 @@
-"""Puts a history into Kafka: events to their topic, what is malformed to the dead letters with its line number."""
+"""Puts a history into Kafka: events and their landings to their topics, what is malformed to the dead letters with its line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from processors.history import Entry, Malformed, WorkEvent
+from processors.core.landings import landings
+from processors.history import Entry, Malformed
 from streams.codec import Codec
 from streams.errors import BrokerError, BrokerUnavailable
 
@@ -32,11 +33,12 @@ SOURCE: Final = "/antiphon/history"
 
 @dataclass(slots=True)
 class Fed:
-    """What went in: entries read, events produced, dead letters by the class of their fault."""
+    """What went in: entries read, events, changed files among them, landings, dead letters by the class of their fault."""
 
     read: int = 0
     produced: int = 0
     files: int = 0
+    landings: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
@@ -111,7 +113,11 @@ def feed(
             )
             fed.dead_letters[entry.event.error] += 1
         else:
-            send(*_encoded(codec, entry.event, entry.line, topic_of))
+            name, event = f"line-{entry.line}", entry.event
+            send(*codec.encode(event.stamped(id=name, source=SOURCE, time_ms=event.ts), topic=topic_of(event.topic)))
+            for landing in landings(event, id=name, source=SOURCE):
+                send(*codec.encode(landing, topic=topic_of(landing.topic)))
+                fed.landings += 1
             fed.produced += 1
             fed.files += entry.event.event_type == "file.changed"
         if fed.read % TICK_ENTRIES == 0:
@@ -128,12 +134,6 @@ def feed(
     fed.seconds = time.perf_counter() - started
     tick(fed)
     return fed
-
-
-def _encoded(codec: Codec, event: WorkEvent, line: int, topic_of: Callable[[str], str]) -> tuple[str, bytes, bytes, Headers]:
-    stamped = event.stamped(id=f"line-{line}", source=SOURCE, time_ms=event.ts)
-    topic, key, value, headers = codec.encode(stamped, topic=topic_of(event.topic))
-    return topic, key, value, headers
 
 
 def _dead_letter_headers(malformed: Malformed, line: int, history: str, now_ms: int) -> Headers:

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from processors.core import activity, overlap
 from processors.proof import Comparison
+from processors.report_patterns import PatternLine, length, timeline
 
 __all__ = ["Check", "FileLine", "Findings", "Report", "findings", "show", "svg", "write"]
 
@@ -68,7 +69,7 @@ class Findings:
 
 @dataclass(slots=True)
 class Report:
-    """A run: what went in and out, whether it adds up, and whether the replay agrees."""
+    """A run: what went in and out, whether it adds up, and whether replay and offline patterns agree."""
 
     history: str
     workers: int
@@ -84,6 +85,8 @@ class Report:
     checks: list[Check] = field(default_factory=list)
     replay: list[Comparison] = field(default_factory=list)
     findings: Findings | None = None
+    versions: dict[str, int] = field(default_factory=dict)
+    patterns: list[PatternLine] = field(default_factory=list)
     kept: str = ""
 
     @property
@@ -93,8 +96,9 @@ class Report:
 
     @property
     def equal(self) -> bool:
-        """Whether every table equals its replay."""
-        return bool(self.replay) and all(one.equal for one in self.replay)
+        """Whether every table equals its replay, and every pattern what was found offline."""
+        proven = len(self.patterns) == len(self.versions) and all(one.equal for one in self.patterns)
+        return bool(self.replay) and all(one.equal for one in self.replay) and proven
 
     @property
     def good(self) -> bool:
@@ -172,6 +176,7 @@ def show(report: Report, console: Console) -> None:
             ["file", "overlaps", "changes"],
             [(f.path, f.overlaps, f.changes) for f in found.most_contended],
         )
+    _show_patterns(report.patterns, console)
     _table(
         console,
         "accounted for" if report.accounted else "NOT accounted for",
@@ -179,11 +184,34 @@ def show(report: Report, console: Console) -> None:
         [(c.name, c.expected, c.found, "ok" if c.holds else "DIFFERS") for c in report.checks],
     )
     for one in report.replay:
-        verdict = "[bold green]equal[/]" if one.equal else f"[bold red]NOT EQUAL[/]: {plain(one.difference)}"
-        console.print(f"replay of table {one.table}: {one.rows:,} rows, {verdict}", soft_wrap=True)
+        console.print(f"replay of table {one.table}: {one.rows:,} rows, {_verdict(one.equal, one.difference)}", soft_wrap=True)
+    for line in report.patterns:
+        verdict = _verdict(line.equal, line.difference)
+        console.print(f"pattern {plain(line.name)} offline: {line.matches:,} matches, {verdict}", soft_wrap=True)
     if report.kept:
         console.print(f"kept: {plain(report.kept)}", soft_wrap=True)
     console.print(f"{'[bold green]all good[/]' if report.good else '[bold red]failed[/]'} after {report.total_seconds:.1f} s")
+
+
+def _verdict(equal: bool, difference: str) -> str:
+    return "[bold green]equal[/]" if equal else f"[bold red]NOT EQUAL[/]: {plain(difference)}"
+
+
+def _show_patterns(lines: Sequence[PatternLine], console: Console) -> None:
+    rows = [(line.name, line.description, line.matches, f"{line.keys:,} {line.key}s", line.late) for line in lines]
+    _table(console, "patterns", ["pattern", "looks for", "matches", "of", "late events"], rows)
+    quickest = [
+        (line.name, one.key, ", ".join(one.agents), _day(one.ended), length(one.took_ms))
+        for line in lines
+        for one in line.quickest
+    ]
+    _table(console, "quickest matches", ["pattern", "file or task", "agents", "day", "took"], quickest)
+    most = [(line.name, key, n) for line in lines for key, n in line.most]
+    _table(console, "most matches", ["pattern", "file or task", "matches"], most)
+
+
+def _day(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d")
 
 
 def write(report: Report, directory: Path) -> list[Path]:
@@ -202,7 +230,7 @@ GAP: Final = 6
 
 
 def svg(report: Report) -> str:
-    """Draw events a year, busiest agents and most contended files as bars."""
+    """Draw events a year, busiest agents and most contended files as bars, and when the patterns matched."""
     found = report.findings
     charts: list[tuple[str, list[tuple[str, int]]]] = []
     if found is not None:
@@ -226,6 +254,8 @@ def svg(report: Report) -> str:
             parts.append(f'<rect x="{LABEL}" y="{y}" width="{long}" height="{BAR}"/>')
             parts.append(f'<text x="{LABEL + long + 6}" y="{y + 13}">{n:,}</text>')
             y += BAR + GAP
+    drawn, y = timeline(report.patterns, y + 12)
+    parts += drawn
     style = "text{font:12px sans-serif;fill:#333}"
     style += ".h{font-size:18px}.t{font-size:14px;font-weight:bold}.l{text-anchor:end}rect{fill:#3b6ea5}"
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 20}" viewBox="0 0 {WIDTH} {y + 20}" role="img">'

@@ -7,20 +7,21 @@ from typing import Final
 
 from rich.progress import Progress
 
+from processors.feeding import Fed
 from processors.log_reader import LogReader
 from processors.stage import Stage
 from streams.errors import ProcessorError
 
 __all__ = ["Watch"]
 
-POLL_S: Final = 0.1
-"""Between two looks: a look is two requests, a turn lasts some 50 ms."""
+POLL_S: Final = 0.25
+"""Between two looks: a look is three requests, a turn lasts some 100 ms."""
 STALL_S: Final = 90.0
 """Without progress for so long, the run gives up: a worker's start takes 5 s, and a takeover after a crash under 20 s."""
 
 
 class Watch:
-    """Follows one run: every event processed, then every changed file folded.
+    """Follows one run: every event processed, every landing matched, then every changed file folded.
 
     Args:
         on: The run's stage.
@@ -30,16 +31,18 @@ class Watch:
 
     def __init__(self, on: Stage, reader: LogReader, progress: Progress) -> None:
         self._on, self._reader, self._progress = on, reader, progress
-        self._bars = {on.events: progress.add_task("events", total=None), on.files: progress.add_task("files", total=None)}
-        self._committed: dict[str, dict[int, int]] = {on.events: {}, on.files: {}}
+        self._bars = {
+            topic: progress.add_task(name, total=None)
+            for name, topic in (("events", on.events), ("landings", on.landings), ("files", on.files))
+        }
+        self._committed: dict[str, dict[int, int]] = {topic: {} for topic in self._bars}
         self._looked = self._moved = time.monotonic()
 
-    def look(self, events: int, files: int) -> None:
+    def look(self, fed: Fed) -> None:
         """Update the bars and check the workers, unless that was done just now.
 
         Args:
-            events: Produced so far.
-            files: Of these, changed files.
+            fed: What was produced so far.
 
         Raises:
             ProcessorError: A worker has ended, or nothing has moved for `STALL_S`.
@@ -49,7 +52,7 @@ class Watch:
             return
         self._looked = now
         self._on.crew.check()
-        for topic, total in ((self._on.events, events), (self._on.files, files)):
+        for topic, total in self._totals(fed).items():
             committed = self._reader.committed(topic)
             if committed != self._committed[topic]:
                 self._committed[topic], self._moved = committed, now
@@ -57,25 +60,31 @@ class Watch:
         if now - self._moved > STALL_S:
             raise ProcessorError(self._why())
 
-    def finish(self, events: int, files: int) -> None:
-        """Return when every event and every changed file is processed.
+    def finish(self, fed: Fed) -> None:
+        """Return when every event, every landing and every changed file is processed.
 
-        The events were written without kafka transactions: their last offset is that of the last record. In the files' topic each
-        kafka transaction ends with a marker that takes an offset and that no consumer is given, so the last record is looked for.
+        Events and landings were written without kafka transactions: their last offset is that of the last record. In the files'
+        topic each kafka transaction ends with a marker that takes an offset and that no consumer is given, so the last record is
+        looked for.
 
         Raises:
             ProcessorError: A worker has ended, or nothing has moved for `STALL_S`.
         """
-        self._await(self._on.events, self._reader.ends(self._on.events), events, files)
+        for topic in (self._on.events, self._on.landings):
+            self._await(topic, self._reader.ends(topic), fed)
         after = {}
         for record in self._reader.read(self._on.files):
             after[record.partition] = record.offset + 1
-        self._await(self._on.files, after, events, files)
-        self._progress.update(self._bars[self._on.files], completed=files)
+        self._await(self._on.files, after, fed)
+        for topic, total in self._totals(fed).items():
+            self._progress.update(self._bars[topic], completed=total)
 
-    def _await(self, topic: str, ends: dict[int, int], events: int, files: int) -> None:
+    def _totals(self, fed: Fed) -> dict[str, int]:
+        return {self._on.events: fed.produced, self._on.landings: fed.landings, self._on.files: fed.files}
+
+    def _await(self, topic: str, ends: dict[int, int], fed: Fed) -> None:
         while True:
-            self.look(events, files)
+            self.look(fed)
             committed = self._committed[topic]
             if all(committed.get(partition, 0) >= end for partition, end in ends.items()):
                 return

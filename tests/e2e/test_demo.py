@@ -121,6 +121,14 @@ def test_accounts_for_every_line_and_proves_the_tables(kafka: EmbeddedBroker, sp
         ("activity", True, True),
         ("overlap", True, True),
     ]
+    assert [(one["name"], one["equal"], one["late"]) for one in report["patterns"]] == [
+        ("contended-file", True, 0),
+        ("revert-after-landing", True, 0),
+        ("thrash", True, 0),
+    ]
+    assert sum(one["matches"] for one in report["patterns"]) == sum(
+        n for topic, n in report["outputs"].items() if topic.endswith(".antiphon.matches")
+    )
     assert orjson.loads((tmp_path / "report" / "report.json").read_bytes())["produced"] == 6000
     assert (tmp_path / "report" / "report.svg").read_text().startswith("<svg")
     assert topics(kafka) == set()
@@ -200,19 +208,21 @@ def test_what_a_worker_cannot_take_is_accounted_for(
                 topic_of=on.topic,
                 dead_letter_topic=on.history_dead_letters,
                 history="poison",
-                tick=lambda so_far: watch.look(so_far.produced, so_far.files),
+                tick=watch.look,
                 now_ms=now_ms,
             )
             producer = Producer(on.client)
             for poison in (b"", b"\x00\x00", b"\x00\x7f\xff\xff\xff12345", b"plain text"):
-                producer.produce(on.events, poison, key=b"poison")
+                for topic in (on.events, on.landings):
+                    producer.produce(topic, poison, key=b"poison")
                 fed.produced += 1
                 fed.read += 1
+                fed.landings += 1
             assert producer.flush(20) == 0
-            watch.finish(fed.produced, fed.files)
+            watch.finish(fed)
         audit(on, fed, report, progress)
     assert report.good, report.document()
-    assert sum(report.dead_letters.values()) == 4 + 1
+    assert sum(report.dead_letters.values()) == 4 + 4 + 1
     assert marked(mark) - {os.getpid()} == set()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from processors.proof import Comparison
 from processors.report import Check, Report, findings, show, write
+from processors.report_patterns import PatternLine, Sighting
 
 ROW = {"changes": 2, "reverts": 0, "files": 5, "added": 1, "removed": 1, "first_ms": 5, "last_ms": 6, "late": 1, "closed": True}
 LATE_ONLY = {**ROW, "changes": 0, "files": 0, "first_ms": None, "last_ms": None}
@@ -33,6 +35,11 @@ def full_report() -> Report:
     )
     report.checks = [Check("one = one", 1, 1)]
     report.replay = [Comparison("activity", 2, equal=True)]
+    report.versions = {"thrash": 7}
+    seen = Sighting("src/<p>&[bold]", ("ann[red]", "bob"), 86_400_000, 90_000)
+    report.patterns = [
+        PatternLine("thrash", "in <turn>", "path", 7, 3, 1, 2, [seen], [("q[/]", 3)], [1, 2, 86_400_000], equal=True)
+    ]
     return report
 
 
@@ -48,7 +55,7 @@ def test_findings_are_read_from_the_rows() -> None:
 
 
 def test_good_means_accounted_for_and_equal() -> None:
-    """One check that differs, one unequal table, or nothing checked at all: not good."""
+    """One check that differs, one unequal table or pattern, or nothing checked at all: not good."""
     report = full_report()
     assert report.good
     report.checks.append(Check("a = b", 1, 2))
@@ -57,6 +64,14 @@ def test_good_means_accounted_for_and_equal() -> None:
     report.replay.append(Comparison("overlap", 1, equal=False, difference="key [x]"))
     assert not report.good
     assert not Report(history="h", workers=1, partitions=1).good
+    report = full_report()
+    report.patterns = [replace(report.patterns[0], equal=False, difference="one [more]")]
+    assert not report.good
+    written = io.StringIO()
+    show(report, Console(file=written, width=200))
+    assert "pattern thrash offline: 3 matches, NOT EQUAL: one [more]" in written.getvalue()
+    report.patterns = []  # published, and nothing was compared
+    assert not report.good
 
 
 def test_all_forms_survive_names_that_look_like_markup(tmp_path: Path) -> None:
@@ -64,7 +79,7 @@ def test_all_forms_survive_names_that_look_like_markup(tmp_path: Path) -> None:
     report = full_report()
     written = io.StringIO()
     show(report, Console(file=written, width=200))
-    for words in ("h<&[red]", "Bad[/]Json", "<p>&[bold]", "all good"):
+    for words in ("h<&[red]", "Bad[/]Json", "<p>&[bold]", "ann[red], bob", "1 min 30 s", "q[/]", "all good"):
         assert words in written.getvalue()
     document, picture = write(report, tmp_path / "new")
     assert orjson.loads(document.read_bytes())["accounted"] is True

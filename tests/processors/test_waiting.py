@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from processors import waiting
 from processors.crew import Crew
+from processors.feeding import Fed
 from processors.log_reader import LogRecord
 from streams.errors import ProcessorError
 
@@ -23,12 +24,12 @@ class Offsets:
         self.looks, self.last_file, self.asked = list(looks), last_file, 0
 
     def committed(self, topic: str) -> dict[int, int]:
-        events, files = self.looks[min(self.asked // 2, len(self.looks) - 1)]
+        events, files = self.looks[min(self.asked // 3, len(self.looks) - 1)]
         self.asked += 1
-        return {0: events if topic == "events" else files}
+        return {0: files if topic == "files" else events}
 
     def ends(self, topic: str) -> dict[int, int]:
-        return {0: 10 if topic == "events" else 6}
+        return {0: 6 if topic == "files" else 10}
 
     def read(self, topic: str) -> Iterator[LogRecord]:
         yield LogRecord(topic, 0, self.last_file, 0, None, None, ())
@@ -43,7 +44,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def watch(offsets: Offsets, tmp_path: Path) -> waiting.Watch:
     crew = Crew([], directory=tmp_path, environment={})
-    stage: Any = SimpleNamespace(events="events", files="files", crew=crew)
+    stage: Any = SimpleNamespace(events="events", files="files", landings="landings", crew=crew)
     reader: Any = offsets
     return waiting.Watch(stage, reader, Progress(disable=True))
 
@@ -52,14 +53,15 @@ def watch(offsets: Offsets, tmp_path: Path) -> waiting.Watch:
 def test_is_done_at_the_last_record_not_at_the_last_marker(tmp_path: Path) -> None:
     """Of the files' topic the last record counts; the kafka transaction's marker behind it is never committed past."""
     offsets = Offsets((0, 0), (4, 2), (10, 3), (10, 5))
-    watch(offsets, tmp_path).finish(10, 4)
-    assert offsets.asked >= 8
+    watch(offsets, tmp_path).finish(Fed(produced=10, files=4, landings=10))
+    assert offsets.asked >= 12
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_stall_names_partition_and_offsets(tmp_path: Path) -> None:
     """When offsets stand still, the error says which partition is where, and for how long nothing moved."""
     with pytest.raises(
-        ProcessorError, match=r"committed nothing for .* events partition 0 is at 7 of 10, files partition 0 is at 2 of 6"
+        ProcessorError,
+        match=r"committed nothing for .* events partition 0 is at 7 of 10, landings partition 0 is at 7 of 10, files partition 0 is at 2 of 6",
     ):
-        watch(Offsets((7, 2)), tmp_path).finish(10, 4)
+        watch(Offsets((7, 2)), tmp_path).finish(Fed(produced=10, files=4, landings=10))
