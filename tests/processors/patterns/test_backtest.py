@@ -15,7 +15,7 @@ from processors.core.cep.engine import Matcher, compile_pattern
 from processors.core.cep.model import Definition
 from processors.core.cep.outputs import Outputs
 from processors.patterns.backtest import Backtest
-from processors.patterns.found import Found
+from processors.patterns.found import Comparison, Found, TooManyDifferences, compare, keep
 from processors.patterns.trial import Open, Trial
 from schemas.catalogue import CATALOGUE
 from streams.codec import Codec
@@ -158,3 +158,140 @@ def test_a_backtest_finds_what_a_lane_of_a_worker_finds(log: Log, disorder_ms: i
         mine = Counter((m.key, str({name: [p[2] for p in of] for name, of in m.stages})) for m in trial.tally.matches)
         assert mine == said
         assert sorted(late.place[2] for late in trial.tally.lates) == sorted(late["input_offset"] for late in bench.of("late"))
+
+
+# ---- time, limits, keys
+
+
+def test_silence_of_the_log_lets_an_absence_be_found_and_the_end_of_the_range_does_not() -> None:
+    """Nothing for longer than idle_after_ms ends a wait, as in a worker; after the last record time stands still."""
+    patient = ABSENT.model_copy(update={"idle_after_ms": 1_000})
+    silent = backtested(patient, numbered([event("a", 0), event("b", 5_000, "other")])).new
+    assert [match.ended for match in silent.tally.matches] == [NOW - 1_000_000]
+    assert silent.open(1).partial_matches == 0
+    at_the_end = backtested(patient, numbered([event("b", 0), event("a", 5_000)])).new
+    rest = at_the_end.open(1)
+    assert (at_the_end.tally.matches, rest.partial_matches, rest.pending) == ([], 1, 1)
+    assert rest.first_deadline == NOW - 1_000_000 + 5_040
+
+
+def test_a_silent_partition_holds_time_back_until_it_is_idle() -> None:
+    """With several sources the slowest counts, unless nothing of it was written for idle_after_ms."""
+    one = FOLLOWED.model_copy(update={"topics": (SOURCE, "other"), "idle_after_ms": 1_000})
+
+    def tried(first_logged: int) -> Trial:
+        log = [
+            record(event("a", 10), 0, topic="other", logged=NOW),
+            record(event("z", 50), 1, topic="other", logged=NOW + 700),
+            record(event("z", 99), 2, topic="other", logged=NOW + first_logged - 1),
+            record(event("b", 30), 0, logged=NOW + first_logged),
+            record(event("z", 99), 1, logged=NOW + first_logged + 1),
+        ]
+        return backtested(one, log).new
+
+    heard, idle = tried(900), tried(1_500)
+    assert (heard.tally.counts["matched"], heard.tally.counts["late"]) == (1, 0)
+    assert (idle.tally.counts["matched"], [one.place for one in idle.tally.lates]) == (0, [(SOURCE, 0, 0)])
+
+
+def test_an_event_ahead_of_the_clock_it_was_written_at_takes_no_part() -> None:
+    """More than a minute after its record's timestamp: it is counted as ahead, and moves no time."""
+    log = [record(event("a", 0), 0), record(event("b", 90_000), 1, logged=NOW - 1_000_000 + 1), record(event("b", 10), 2)]
+    trial = backtested(FOLLOWED, log).new
+    assert (trial.tally.counts["ahead"], trial.tally.counts["matched"]) == (1, 1)
+    assert trial.tally.late_by_max_ms == 0
+
+
+def test_the_most_partial_matches_of_a_key_and_evictions() -> None:
+    """The greatest number a key had after an event is told with its key, and what a limit drops is counted."""
+    log = numbered([event("a", ts, key) for ts, key in enumerate("zyyyzy")])
+    assert backtested(FOLLOWED, log).new.most == (4, "y")
+    limited = backtested(FOLLOWED.model_copy(update={"partial_matches_max": 2}), log).new
+    assert (limited.most, limited.tally.counts["evicted"]) == ((2, "y"), 2)
+
+
+def test_events_are_keyed_by_a_field_and_those_without_it_are_nobodys() -> None:
+    """The payload's field decides, over partitions, in the order of time; 7 and "7" are one key."""
+    one = FOLLOWED.model_copy(update={"key": "owner", "idle_after_ms": 1_000})
+    log = [
+        record(event("a", 0, "k1", owner=7), 0, partition=0),
+        record(event("b", 5, "k2", owner="8"), 0, partition=1),
+        record(event("b", 9, "k3", owner="7"), 0, partition=2),
+        record(event("b", 10, "k3"), 1, partition=2),
+        *(record(event("z", 5_000, "k", owner=7), 9, partition=number) for number in range(PARTITIONS)),
+    ]
+    trial = backtested(one, log).new
+    assert [match.identity for match in trial.tally.matches] == [("7", ((SOURCE, 0, 0), (SOURCE, 2, 0)))]
+    assert trial.taken == 6
+
+
+def test_a_record_that_is_no_event_is_told_and_the_rest_goes_on() -> None:
+    """As a dead letter of a worker does, it costs itself alone."""
+    log = numbered([event("a", 0), event("b", 1), event("b", 2)])
+    log[1] = log[1]._replace(value=b"no event")
+    backtest = backtested(FOLLOWED, log)
+    assert (backtest.unreadable_count, [one.offset for one in backtest.unreadable]) == (1, [1])
+    assert backtest.new.tally.counts["matched"] == 1
+
+
+# ---- comparison
+
+KEYS = st.sampled_from("xy")
+
+
+def made(key: str, offsets: set[int], stage_name: str) -> Found:
+    """Return a match of these records."""
+    return Found(max(offsets), key, min(offsets), ((stage_name, tuple((SOURCE, 0, one, one) for one in sorted(offsets))),))
+
+
+FOUND = st.builds(made, KEYS, st.sets(st.integers(0, 3), min_size=1), st.sampled_from(["a", "b"]))
+
+
+@given(st.lists(FOUND, max_size=12), st.lists(FOUND, max_size=12), st.integers(0, 10**6))
+def test_a_comparison_is_the_difference_of_multisets_whatever_the_order(new: list[Found], old: list[Found], seed: int) -> None:
+    """By key and records, with their numbers; who came first does not matter."""
+    compared = compare(new, old)
+    left, right = Counter(one.identity for one in new), Counter(one.identity for one in old)
+    assert Counter(one.identity for one in compared.only_new) == left - right
+    assert Counter(one.identity for one in compared.only_old) == right - left
+    assert compared.both == (left & right).total()
+    assert compared.equal == (left == right)
+    mixed, chance = Comparison(), random.Random(seed)
+    rest = {"new": list(new), "old": list(old)}
+    while any(rest.values()):
+        side: Any = chance.choice([name for name, of in rest.items() if of])
+        mixed.add(side, rest[side].pop(0))
+    assert mixed.done() == compared
+
+
+def test_two_versions_that_differ_too_much_end_the_comparison() -> None:
+    """What it holds is bounded; what both have is not held."""
+    comparison = Comparison(differences_max=2)
+    match = [Found(i, "k", i, (("a", ((SOURCE, 0, i, i),)),)) for i in range(4)]
+    for one in match:
+        comparison.add("new", one)
+        comparison.add("old", one)
+    comparison.add("new", match[0])
+    comparison.add("new", match[1])
+    with pytest.raises(TooManyDifferences, match="more than 2 matches"):
+        comparison.add("new", match[2])
+
+
+@settings(max_examples=30, deadline=None)
+@given(logs(0), st.integers(0, 10**6))
+def test_two_versions_are_compared_in_one_reading(log: Log, seed: int) -> None:
+    """What both find, and each alone, is what two backtests one after the other find."""
+    wider = FOLLOWED.model_copy(update={"name": "wider", "pattern": FOLLOWED.pattern.model_copy(update={"within_ms": 90})})
+    together = backtested(wider, log, against=FOLLOWED, cut=random.Random(seed))
+    alone = compare(backtested(wider, log).new.tally.matches, backtested(FOLLOWED, log).new.tally.matches)
+    assert together.comparison is not None
+    assert together.comparison.done() == alone
+
+
+@given(st.lists(FOUND, max_size=20), st.integers(0, 6))
+def test_the_earliest_are_kept(found: list[Found], limit: int) -> None:
+    """A tally keeps the first by time, however they came, and counts all."""
+    kept: list[Found] = []
+    for one in found:
+        keep(kept, one, limit)
+    assert kept == sorted(found)[:limit]
