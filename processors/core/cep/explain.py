@@ -5,25 +5,30 @@ are false, of an `or` all of them, of a comparison the values that were seen.
 
     waits for 'done': type == 'task.done' is false: type is 'task.failed'
     would be ended by 'help': type == 'help.given' is false: type is 'task.failed'
+
+What is gone leaves no trace in a key's state. `ended` finds it again by running the key's events once more: which negation, which
+event in a place where another had to be, or which deadline ended a partial match.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from processors.core.cep.automaton import TRUE
+from processors.core.cep.automaton import TRUE, conjunction
 from processors.core.cep.conditions import Node, compile_condition, compile_value
 from processors.core.cep.expressions import Agg, Const, Expr, Field, Op, Ts
-from processors.core.cep.outputs import EventFields, Stages, stages_of
+from processors.core.cep.outputs import EventFields, Outputs, SkipMissed, Stages, stages_of
 from processors.core.cep.specialise import steps_of
 from processors.core.cep.text import to_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from processors.core.cep.automaton import State
     from processors.core.cep.engine import Matcher
 
-__all__ = ["Explained", "Wait", "explain", "explain_begin", "reasons"]
+__all__ = ["Ended", "Explained", "Wait", "ended", "explain", "explain_begin", "reasons"]
 
 KeyState = Any
 """The state of a key: opaque, except to its matcher."""
@@ -74,6 +79,29 @@ class Explained:
     outcome: str = ""
 
 
+How = Literal["matched", "timed out", "stopped", "broken", "skipped", "evicted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A partial match that is no more.
+
+    Attributes:
+        stages: The events it had, by stage.
+        started: Time of its first event, ms.
+        at: When it ended, ms.
+        how: "matched"; "timed out" (its window ended); "stopped" (a negation came true); "broken" (the event was not the one that
+            had to be next); "skipped" (a match skipped past it); "evicted" (too many of the key).
+        why: The same in a sentence, with the values seen.
+    """
+
+    stages: Stages
+    started: int
+    at: int
+    how: How
+    why: str
+
+
 def explain(matcher: Matcher, state: KeyState, event: EventFields | None = None) -> list[Explained]:
     """Explain the partial matches of a key, oldest first.
 
@@ -97,6 +125,93 @@ def explain_begin(matcher: Matcher, event: EventFields | None = None) -> tuple[W
     return waits_of(matcher.automaton.start, event, None)
 
 
+def ended(matcher: Matcher, events: Sequence[EventFields], *, clock_ms: int | None = None) -> tuple[Ended, ...]:
+    """What the last event of a key ended, the time that it brought, and the time that has passed since.
+
+    The events are run again, from nothing, so only what they began is found. A partial match that goes on and has matched as well
+    is not among them.
+
+    Args:
+        matcher: Of the pattern.
+        events: Of one key, in the order in which they were taken; at least one.
+        clock_ms: The key's clock by now, if it is known to be later than the last event.
+
+    Returns:
+        By what ended them: the clock before the last event, the event, the clock after it; oldest first in each.
+    """
+    *before, last = events
+    key, states, out = last["key"], dict[Any, KeyState](), Outputs()
+    found: list[Ended] = []
+    try:
+        matcher.run(states, before, Outputs())
+        if (state := states.get(key)) is not None:
+            found += _out_of_time(matcher, state, last["ts"])
+        matcher.advance(states, key, last["ts"], Outputs())
+        held = [] if (state := states.get(key)) is None else matcher.partials(matcher.copy(state))
+        matcher.run(states, [last], out)
+    except SkipMissed as missed:
+        return (*found, Ended({}, last["ts"], last["ts"], "skipped", str(missed)))
+    state = states.get(key)
+    kept = set() if state is None else {_root(partial[2]) for partial in matcher.partials(state)}
+    for _, at, node, started, _ in held:
+        fate = _fate(at, node, last) or (None if _root(node) in kept else _dropped(out))
+        if fate is not None:
+            found.append(Ended(stages_of(node), started, last["ts"], *fate))
+    if state is not None and clock_ms is not None:
+        found += _out_of_time(matcher, state, clock_ms)
+    return tuple(found)
+
+
+def _out_of_time(matcher: Matcher, state: KeyState, clock_ms: int) -> list[Ended]:
+    """What ends when the clock gets to `clock_ms`."""
+    found = []
+    for _, at, node, started, _ in matcher.partials(state):
+        deadline = _deadline(matcher, at, node, started)
+        if deadline is None or deadline > clock_ms:
+            continue
+        stages = stages_of(node)
+        if at.kind == "pending":
+            found.append(Ended(stages, started, deadline, "matched", f"what must not come ({at.stage!r}) did not come in time"))
+        else:
+            awaited = ", ".join(repr(wait.stage) for wait in waits_of(at, None, node) if not wait.ends)
+            found.append(Ended(stages, started, deadline, "timed out", f"its window ended before {awaited} came"))
+    return found
+
+
+def _fate(at: State, node: Node | None, event: EventFields) -> tuple[How, str] | None:
+    """How and why `event` ends a partial match in `at`; None: it goes on."""
+    holding = [step for step in steps_of(at, None, None, None) if _holds(step.guard, event, node)]
+    for step in holding:
+        if step.kind == "stop":
+            negation = _stopped_by(at, step.guard)
+            what = f"{negation!r} must not come and came" if negation else "what must not come came"
+            guard = _plain(step.guard)
+            return "stopped", f"{what}: {_words(guard)} is true{_seen(guard, event, node)}"
+    if any(step.target is not None for step in holding):
+        return None
+    if holding:
+        taken = next((step.stage for step in holding if step.stage), "")
+        return "matched", f"the event completed it as {taken!r}" if taken else "the event was not the one that must not be next"
+    waits = [wait for wait in waits_of(at, event, node) if not wait.ends]
+    why = "; ".join(f"for {wait.stage!r} {' and '.join(wait.why)}" for wait in waits)
+    return "broken", f"the event had to be the next one: {why}"
+
+
+def _root(node: Node | None) -> int:
+    """Tell partial matches apart by the event that they began with."""
+    assert node is not None, "the empty partial match is left out"
+    while node[0] is not None:
+        node = node[0]
+    return id(node[1])
+
+
+def _dropped(out: Outputs) -> tuple[How, str]:
+    """What else takes partial matches away."""
+    if out.evicted:
+        return "evicted", out.evicted[0].reason
+    return "skipped", "a match that the event completed skips past it"
+
+
 def waits_of(state: State, event: EventFields | None, node: Node | None) -> tuple[Wait, ...]:
     """What a partial match in `state` waits for."""
     found: dict[Wait, None] = {}
@@ -106,9 +221,10 @@ def waits_of(state: State, event: EventFields | None, node: Node | None) -> tupl
         stage = step.stage
         if step.kind == "stop":
             stage = _stopped_by(state, step.guard) or "a negation"
-        holds = None if event is None else bool(compile_condition(step.guard)(event, node))
-        why = () if event is None or holds else tuple(dict.fromkeys(reasons(step.guard, event, node)))
-        found[Wait(stage, step.kind == "stop", _words(step.guard), holds, why)] = None
+        guard = _plain(step.guard)
+        holds = None if event is None else _holds(guard, event, node)
+        why = () if event is None or holds else tuple(dict.fromkeys(reasons(guard, event, node)))
+        found[Wait(stage, step.kind == "stop", _words(guard), holds, why)] = None
     return tuple(found)
 
 
@@ -133,6 +249,21 @@ def reasons(condition: Expr, event: EventFields, node: Node | None) -> list[str]
 
 def _holds(condition: Expr, event: EventFields, node: Node | None) -> bool:
     return compile_condition(condition)(event, node)
+
+
+def _plain(guard: Expr) -> Expr:
+    """A guard without the repetitions that come from following several edges."""
+    parts = list(_parts(guard))
+    return conjunction(*dict.fromkeys(parts)) if len(parts) > 1 else guard
+
+
+def _parts(guard: Expr) -> Iterator[Expr]:
+    """What an `and` joins, however deep."""
+    if isinstance(guard, Op) and guard.op == "and" and guard.args:
+        for part in guard.args:
+            yield from _parts(part)
+    else:
+        yield guard
 
 
 def _words(condition: Expr) -> str:
