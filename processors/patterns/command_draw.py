@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,16 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["draw"]
 
-SUFFIXES: Final = (".yaml", ".yml", ".json")
-"""What a file of definitions ends in: such an argument is a file, even one that is not there."""
-
 
 def draw(
     pattern: Annotated[
         str,
         typer.Argument(
-            metavar="PATTERN|FILE",
-            help="A pattern on the log, NAME or NAME@VERSION, or a file, YAML or JSON; - reads standard input.",
+            metavar="PATTERN",
+            help="A pattern on the log, NAME or NAME@VERSION, or a file, FILE or FILE#NAME; - reads standard input.",
             show_default=False,
         ),
     ],
@@ -32,7 +29,6 @@ def draw(
         Path | None, typer.Option("--output", "-o", help="Write here; else to standard output.", show_default=False)
     ] = None,
     states: Annotated[bool, typer.Option("--states", help="The automaton that it compiles to, in place of its stages.")] = False,
-    name: Annotated[str | None, typer.Option(help="Which one, where a file has several definitions.", show_default=False)] = None,
 ) -> None:
     """Draw a pattern as SVG, in light and dark: its stages, or with --states the automaton that they become."""
     from processors.core.cep.automaton import PatternError
@@ -40,12 +36,11 @@ def draw(
     from processors.core.cep.drawing_states import DrawingError, draw_states
     from processors.core.cep.engine import compile_pattern
     from processors.core.cep.loading import DefinitionError
+    from processors.patterns.chosen import is_file
 
     try:
-        if pattern == "-" or pattern.endswith(SUFFIXES) or Path(pattern).is_file():
-            definition, version = _from_file(pattern, name), None
-        else:
-            definition, version = _from_log(pattern)
+        from_file = is_file(pattern) or pattern.partition("#")[0] == "-"
+        definition, version = _from_file(pattern) if from_file else _from_log(pattern)
         caption = Caption.of(definition, version)
         svg = draw_states(compile_pattern(definition.pattern), caption) if states else draw_stages(definition.pattern, caption)
     except (DefinitionError, PatternError, DrawingError) as error:
@@ -60,9 +55,11 @@ def draw(
     err.print(f"{definition.name} is drawn in {output}", style="dim", highlight=False, markup=False, soft_wrap=True)
 
 
-def _from_file(file: str, name: str | None) -> Definition:
+def _from_file(word: str) -> tuple[Definition, None]:
+    """The definition in a file, which need not read a topic."""
     from processors.core.cep.loading import load_definitions
 
+    file, _, name = word.partition("#")
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -70,32 +67,26 @@ def _from_file(file: str, name: str | None) -> Definition:
     except (OSError, UnicodeDecodeError) as error:
         raise fail(f"{file}: {error}", Exit.USAGE) from None
     found = {one.name: one for one in load_definitions(text, file)}
-    if name is None and len(found) == 1:
-        return next(iter(found.values()))
-    if name is None:
-        what = f"has {len(found)} definitions ({', '.join(found)}): choose one with --name" if found else "holds no definition"
-        raise fail(f"{file} {what}", Exit.USAGE)
+    if not name and len(found) == 1:
+        return next(iter(found.values())), None
+    if not name:
+        there = f"has {len(found)} definitions: choose one, as in {file}#{next(iter(found))}" if found else "holds no definition"
+        raise fail(f"{file} {there}", Exit.USAGE)
     if name not in found:
         raise fail(f"{file} has no definition called {name!r}; there are {', '.join(found) or 'none'}", Exit.MISSING)
-    return found[name]
+    return found[name], None
 
 
-def _from_log(pattern: str) -> tuple[Definition, int]:
+def _from_log(word: str) -> tuple[Definition, int | None]:
     """The definition of NAME, or of NAME@VERSION while that version is still on the topic."""
+    from processors.patterns.chosen import ChoiceError, choose
     from processors.patterns.options import CepOptions
     from processors.patterns.store import PatternMissing, PatternStore
 
-    name, at, version = pattern.partition("@")
-    if at and not version.isdecimal():
-        raise fail(f"{pattern!r}: behind '@' stands a version, a whole number", Exit.USAGE)
     try:
-        stored = PatternStore(cluster_config(), CepOptions.load()).get(name)
+        found = choose(word, lambda: PatternStore(cluster_config(), CepOptions.load()))
     except PatternMissing as error:
-        raise fail(f"{error}, and no file is called so", Exit.MISSING) from None
-    versions = dict(stored.history)
-    wanted = int(version) if at else stored.version
-    if wanted is None or wanted not in versions:
-        known = ", ".join(map(str, versions)) or "none"
-        why = f" ({stored.problem})" if stored.problem else ""
-        raise fail(f"{name} has no version {wanted if at else 'that is taken'} on the log{why}; there are {known}", Exit.MISSING)
-    return versions[wanted], wanted
+        raise fail(str(error), Exit.MISSING) from None
+    except ChoiceError as error:
+        raise fail(str(error), Exit.FAILED) from None
+    return found.definition, found.version
