@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
 from processors.core.activity import DAY_MS, Windows
 from processors.core.overlap import CHANGES_MAX, Limits
+from processors.option_base import PrefixedOptions
 from streams.errors import SettingsError
 
 __all__ = ["CHANGED_FILES", "ENV_PREFIX", "WorkOptions"]
@@ -18,28 +18,18 @@ ENV_PREFIX: Final = "AGENT_WORK_"
 CHANGED_FILES: Final = "agents.files"
 """The changed files once more, keyed by path: written by the overlap processor for itself."""
 
-_LEGAL: Final = re.compile(r"[A-Za-z0-9._-]{0,100}")
 
-
-class WorkOptions(BaseSettings):
+class WorkOptions(PrefixedOptions):
     """Options of both processors. Other windows or limits need a new app id: the tables hold what the old ones made."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
-    topic_prefix: str = Field("", description="Goes before every topic name, so that several installations share a cluster.")
     window_ms: int = Field(DAY_MS, description="Length of an activity window.")
     lateness_ms: int = Field(7 * DAY_MS, description="How far behind the newest event one may be and still count in its window.")
     changes_max: int = Field(
         CHANGES_MAX, le=CHANGES_MAX, description="Changes remembered for a file; more would not fit a record."
     )
     reach_ms: int = Field(0, description="Forget changes that landed so long before a file's newest; 0: only the number counts.")
-
-    @field_validator("topic_prefix")
-    @classmethod
-    def _legal_in_topics(cls, value: str) -> str:
-        if not _LEGAL.fullmatch(value):
-            raise ValueError("up to 100 letters, digits, dots, underscores and dashes are allowed")
-        return value
 
     @classmethod
     def load(cls) -> WorkOptions:
@@ -48,14 +38,7 @@ class WorkOptions(BaseSettings):
         Raises:
             SettingsError: One line for each value that is not allowed.
         """
-        try:
-            options = cls()
-        except ValidationError as e:
-            lines = [
-                f"{ENV_PREFIX}{str(one['loc'][0]).upper()} = {one['input']!r}: {one['msg']}"
-                for one in e.errors(include_url=False)
-            ]
-            raise SettingsError("\n".join(lines)) from None
+        options = cls.environment()
         try:
             _ = options.windows, options.limits
         except ValueError as e:
@@ -71,7 +54,3 @@ class WorkOptions(BaseSettings):
     def limits(self) -> Limits:
         """What the overlap processor remembers of a file."""
         return Limits(changes_max=self.changes_max, reach_ms=self.reach_ms)
-
-    def topic(self, name: str) -> str:
-        """Return the full name of a topic."""
-        return self.topic_prefix + name

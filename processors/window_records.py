@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from processors.rekeying import Rekeying
 from schemas.cloudevents import is_structured
 from schemas.errors import MalformedRecord
 from schemas.events import ATTRIBUTES
@@ -20,12 +21,10 @@ if TYPE_CHECKING:
     from streams.codec import Codec
     from streams.turns.batch import Record
 
-__all__ = ["headers_on", "origin_of", "read"]
+__all__ = ["REKEYING", "read"]
 
-ORIGIN_HEADER: Final = "windows_origin"
-"""Of an event that is sent on: topic/partition/offset/timestamp of the original."""
-FIELD_HEADER: Final = "windows_field"
-"""The field whose value is its key; it is for the definitions with that key."""
+REKEYING: Final = Rekeying("windows")
+"""Headers of events that are sent on; the field says for which definitions: those with that key."""
 _MAGIC: Final = b"\x00"
 
 
@@ -69,28 +68,3 @@ def _json(record: Record, value: bytes) -> dict[str, Any]:
         partition=record.partition,
         offset=record.offset,
     )
-
-
-def headers_on(record: Record, field: str) -> list[tuple[str, bytes]]:
-    """Return the headers of an event that is sent on, keyed by a field: its own, its origin and the field."""
-    origin = f"{record.topic}/{record.partition}/{record.offset}/{record.timestamp}"
-    return [*record.headers, (ORIGIN_HEADER, origin.encode()), (FIELD_HEADER, field.encode())]
-
-
-def origin_of(record: Record) -> tuple[str, int, int, int, str]:
-    """Return topic, partition, offset and timestamp of the original, and the field whose value is the key.
-
-    Raises:
-        MalformedRecord: The record was not written by this processor.
-    """
-    headers = dict(record.headers)
-    try:
-        topic, partition, offset, timestamp = headers[ORIGIN_HEADER].decode().rsplit("/", 3)
-        return topic, int(partition), int(offset), int(timestamp), headers[FIELD_HEADER].decode()
-    except (KeyError, ValueError):
-        raise MalformedRecord(
-            f"no {ORIGIN_HEADER} and {FIELD_HEADER} as the window processor writes them: nobody else writes to this topic",
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-        ) from None

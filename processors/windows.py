@@ -20,12 +20,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
 from processors.core.windowing.definitions import Definition, DefinitionError, load
 from processors.core.windows import Occurrence, Windows, key_of
-from processors.window_records import headers_on, origin_of, read
+from processors.option_base import PrefixedOptions
+from processors.window_records import REKEYING, read
 from schemas.errors import UnknownSchema
 from streams.errors import SettingsError
 
@@ -43,21 +44,13 @@ log = logging.getLogger(__name__)
 ENV_PREFIX: Final = "AGENT_WINDOWS_"
 
 
-class WindowOptions(BaseSettings):
+class WindowOptions(PrefixedOptions):
     """Options of the window processor. Topic names here and in definitions are without the prefix."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     definitions: Path | None = Field(None, description="A YAML or JSON file of definitions (docs/windows.md); none: no windows.")
-    topic_prefix: str = Field("", description="Goes before every topic name, so that several installations share a cluster.")
     keyed_topic: str = Field("", description="Where events go that are keyed anew; empty: <app id>-windows-keyed.")
-
-    @field_validator("topic_prefix", "keyed_topic")
-    @classmethod
-    def _legal_in_topics(cls, value: str) -> str:
-        if len(value) > 100 or not all(c.isascii() and (c.isalnum() or c in "._-") for c in value):
-            raise ValueError("up to 100 letters, digits, dots, underscores and dashes are allowed")
-        return value
 
     @classmethod
     def load(cls) -> WindowOptions:
@@ -66,11 +59,7 @@ class WindowOptions(BaseSettings):
         Raises:
             SettingsError: One line for each value that is not allowed.
         """
-        try:
-            return cls()
-        except ValidationError as e:
-            lines = [f"{ENV_PREFIX}{str(one['loc'][0]).upper()} = {one['input']!r}: {one['msg']}" for one in e.errors()]
-            raise SettingsError("\n".join(lines)) from None
+        return cls.environment()
 
     def read(self) -> tuple[Definition, ...]:
         """Read the definitions.
@@ -86,10 +75,6 @@ class WindowOptions(BaseSettings):
             raise SettingsError(f"{ENV_PREFIX}DEFINITIONS: {self.definitions} cannot be read: {e}") from None
         except DefinitionError as e:
             raise SettingsError(str(e)) from None
-
-    def topic(self, name: str) -> str:
-        """Return the full name of a topic."""
-        return self.topic_prefix + name
 
 
 class _Running(NamedTuple):
@@ -188,7 +173,7 @@ class _Shell:
         taken = [(one, self._open(batch, one)) for one in self._running if one.keyed]
         wanted = _wanted([one for one, _ in taken])
         for record in batch.records:
-            topic, partition, offset, timestamp, field = origin_of(record)
+            topic, partition, offset, timestamp, field = REKEYING.origin_of(record)
             found = read(self._app.codec, record, wanted)
             if found is None:
                 continue
@@ -204,7 +189,7 @@ class _Shell:
 
     def _send_on(self, batch: Batch, record: Record, field: str, key: str | None) -> None:
         """Send an event to the partition of its key; one without goes where all can see that it has none."""
-        headers = headers_on(record, field)
+        headers = REKEYING.headers_on(record, field)
         if key is None:
             batch.send(self.keyed_topic, key=None, value=record.value, headers=headers, partition=batch.partition)
         else:

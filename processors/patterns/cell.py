@@ -17,7 +17,7 @@ from processors.patterns.lane import Lane, LaneBatch
 from processors.patterns.reading import Reading, Taken
 from processors.patterns.results import Results, Writer
 from processors.patterns.versions import Run, Shelf
-from schemas.errors import MalformedRecord
+from processors.rekeying import Rekeying
 
 if TYPE_CHECKING:
     from processors.patterns.control import Control
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     from streams import App, Batch
     from streams.turns.batch import Record, View
 
-__all__ = ["FIELD_HEADER", "ORIGIN_HEADER", "Cell", "origin_of"]
+__all__ = ["REKEYING", "Cell"]
 
-ORIGIN_HEADER: Final = "cep_origin"
-"""Of a record that is keyed anew: topic/partition/offset/timestamp of the original."""
-FIELD_HEADER: Final = "cep_field"
-"""The field whose value is its key."""
+REKEYING: Final = Rekeying("cep")
+"""Headers of records that are keyed anew."""
 
 Found = dict[int, Taken]
 
@@ -211,15 +209,14 @@ class Cell:
 
     def _route(self, batch: Batch, routed: Iterable[tuple[Record, str, str]]) -> None:
         for record, field, key in routed:
-            origin = f"{record.topic}/{record.partition}/{record.offset}/{record.timestamp}"
-            headers = [*record.headers, (ORIGIN_HEADER, origin.encode()), (FIELD_HEADER, field.encode())]
+            headers = REKEYING.headers_on(record, field)
             batch.send(self._keyed_topic, key=key.encode(), value=record.value, headers=headers)
 
     def _read_keyed(self, batch: Batch, runs: list[Run]) -> Found:
         found: Found = {run.version: Taken() for run in runs}
         readings: dict[tuple[str, str], tuple[list[Run], Reading]] = {}
         for record in batch.records:
-            topic, partition, offset, timestamp, field = origin_of(record)
+            topic, partition, offset, timestamp, field = REKEYING.origin_of(record)
             known = readings.get((topic, field))
             if known is None:
                 mine = [run for run in runs if run.compiled.need.keyed == field and topic in self._names(run)]
@@ -242,22 +239,3 @@ class Cell:
 
 READINGS_MAX: Final = 256
 """Sets of patterns remembered with what they read; lanes as a rule have the same set."""
-
-
-def origin_of(record: Record) -> tuple[str, int, int, int, str]:
-    """Return topic, partition, offset and timestamp of the original, and the field whose value is the key.
-
-    Raises:
-        MalformedRecord: The record was not written by this processor.
-    """
-    headers = dict(record.headers)
-    try:
-        topic, partition, offset, timestamp = headers[ORIGIN_HEADER].decode().rsplit("/", 3)
-        return topic, int(partition), int(offset), int(timestamp), headers[FIELD_HEADER].decode()
-    except (KeyError, ValueError):
-        raise MalformedRecord(
-            f"no {ORIGIN_HEADER} and {FIELD_HEADER} as the pattern processor writes them: nobody else writes to this topic",
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-        ) from None

@@ -19,7 +19,7 @@ from processors.cep import LANES, STATES
 from processors.core.cep.engine import Matcher, compile_pattern
 from processors.core.cep.explain import Explained, Wait, explain, explain_begin
 from processors.core.cep.model import Definition
-from processors.patterns.cell import origin_of
+from processors.patterns.cell import REKEYING
 from processors.patterns.needs import Need
 from processors.patterns.reading import Event, Reading
 from processors.patterns.rows import Row
@@ -204,7 +204,7 @@ def _events(need: Need, records: list[Record], codec: Codec, *, keyed: bool) -> 
         place, timestamp = (record.topic, record.partition, record.offset), record.timestamp
         try:
             if keyed:
-                topic, partition, offset, timestamp, field = origin_of(record)
+                topic, partition, offset, timestamp, field = REKEYING.origin_of(record)
                 if field != need.keyed:
                     continue
                 place = (topic, partition, offset)

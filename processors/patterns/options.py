@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Final
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from processors.option_base import PrefixedOptions
 from streams.errors import SettingsError
 
 __all__ = ["ENV_PREFIX", "CepOptions"]
 
 ENV_PREFIX: Final = "AGENT_CEP_"
 
-_LEGAL: Final = re.compile(r"[A-Za-z0-9._-]{0,100}")
-
 TopicNames = Annotated[tuple[str, ...], NoDecode]
 """In the environment: names with commas between them."""
 
 
-class CepOptions(BaseSettings):
+class CepOptions(PrefixedOptions):
     """Options of pattern matching. Topic names here and in definitions are without the prefix."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
-    topic_prefix: str = Field("", description="Goes before every topic name, so that several installations share a cluster.")
     topics: TopicNames = Field(
         ("agents.events",), description="Topics that patterns may name; all with the same number of partitions."
     )
@@ -47,13 +44,6 @@ class CepOptions(BaseSettings):
     def _names(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("topic_prefix")
-    @classmethod
-    def _legal_in_topics(cls, value: str) -> str:
-        if not _LEGAL.fullmatch(value):
-            raise ValueError("up to 100 letters, digits, dots, underscores and dashes are allowed")
-        return value
-
     @classmethod
     def load(cls) -> CepOptions:
         """Read the environment.
@@ -61,22 +51,11 @@ class CepOptions(BaseSettings):
         Raises:
             SettingsError: One line for each value that is not allowed.
         """
-        try:
-            options = cls()
-        except ValidationError as e:
-            lines = [
-                f"{ENV_PREFIX}{str(one['loc'][0]).upper()} = {one['input']!r}: {one['msg']}"
-                for one in e.errors(include_url=False)
-            ]
-            raise SettingsError("\n".join(lines)) from None
+        options = cls.environment()
         both = sorted(set(options.topics) & set(options.keyed_topics))
         if both:
             raise SettingsError(f"{ENV_PREFIX}KEYED_TOPICS: {both[0]} is among {ENV_PREFIX}TOPICS too: one of the two")
         return options
-
-    def topic(self, name: str) -> str:
-        """Return the full name of a topic."""
-        return self.topic_prefix + name
 
     def keyed(self, app_id: str) -> str:
         """Return the full name of the topic of events that are keyed anew, for the app that matches patterns."""

@@ -12,7 +12,7 @@ import yaml
 from faust.types import TP
 
 from processors import windows
-from processors.window_records import FIELD_HEADER, ORIGIN_HEADER
+from processors.window_records import REKEYING
 from processors.windows import WindowOptions, register, table_name
 from schemas.catalogue import CATALOGUE
 from schemas.errors import MalformedRecord, SchemaError
@@ -176,7 +176,8 @@ async def test_topics_are_joined_by_a_field(tmp_path: Path) -> None:
     assert worker.app.owned == [KEYED]
     review = worker.record("reviews", json.dumps({"type": "review.rejected", "task": "t", "ts": NOW + 1}).encode())
     await worker.batch("agents.events", worker.change(NOW, task="t"), worker.change(NOW + 3000, task="u"))
-    assert [(key, headers[ORIGIN_HEADER].decode(), headers[FIELD_HEADER]) for key, _, headers, _ in worker.sent] == [
+    origin, field = REKEYING.origin_header, REKEYING.field_header
+    assert [(key, headers[origin].decode(), headers[field]) for key, _, headers, _ in worker.sent] == [
         (b"t", f"agents.events/0/0/{NOW}", b"task"), (b"u", f"agents.events/0/1/{NOW}", b"task"),
     ]  # fmt: skip
     await worker.pass_on()

@@ -10,7 +10,7 @@ from typing import Any
 from faust.types import TP
 
 from processors.core.cep.model import Definition
-from processors.patterns.cell import FIELD_HEADER, ORIGIN_HEADER, Cell
+from processors.patterns.cell import REKEYING, Cell
 from processors.patterns.control import encode
 from processors.patterns.follower import Teller
 from processors.patterns.options import CepOptions
@@ -168,7 +168,7 @@ class Bench:
             offset = self.offsets.get(KEYED, 0)
             self.offsets[KEYED] = offset + 1
             records.append(FetchedRecord(KEYED, 0, offset, self.now, 0, key, value, None, 0, 0, tuple(headers)))
-        assert all({ORIGIN_HEADER, FIELD_HEADER} <= dict(record.headers).keys() for record in records)
+        assert all({REKEYING.origin_header, REKEYING.field_header} <= dict(record.headers).keys() for record in records)
         self.batch(records, KEYED)
 
     # ---- what was said
