@@ -238,6 +238,42 @@ def test_no_state_and_no_label_lies_over_another(data: dict[str, Any]) -> None:
         assert c <= e or g <= a or d <= f or h <= b
 
 
+def _rectangle(group: ET.Element) -> tuple[float, float, float, float]:
+    rect = group.find(f"{SVG}rect")
+    assert rect is not None
+    x, y, width, height = (float(rect.attrib[key]) for key in ("x", "y", "width", "height"))
+    return x, y, x + width, y + height
+
+
+@pytest.mark.parametrize("data", PATTERNS.values(), ids=PATTERNS)
+def test_stages_lie_apart_and_frames_around_what_they_hold(data: dict[str, Any]) -> None:
+    """Boxes of stages do not touch, and a frame holds the stages inside it and no others."""
+    root = ET.fromstring(draw_stages(_pattern(data)))
+    stages = {group.attrib["data-stage"]: _rectangle(group) for group in root.iter(f"{SVG}g") if "data-stage" in group.attrib}
+    for (a, b, c, d), (e, f, g, h) in itertools.combinations(stages.values(), 2):
+        assert c < e or g < a or d < f or h < b
+    for frame in (group for group in root.iter(f"{SVG}g") if "data-frame" in group.attrib):
+        x, y, right, bottom = _rectangle(frame)
+        inside = {group.attrib["data-stage"] for group in frame.iter(f"{SVG}g") if "data-stage" in group.attrib}
+        assert inside == {name for name, (a, b, c, d) in stages.items() if x < a and c < right and y < b and d < bottom}
+
+
+@pytest.mark.parametrize("data", PATTERNS.values(), ids=PATTERNS)
+def test_the_head_of_an_edge_touches_its_target(data: dict[str, Any]) -> None:
+    """The tip of every arrow lies on the border of the state that it leads to."""
+    root = ET.fromstring(draw_states(compile_pattern(_pattern(data))))
+    states = {group.attrib["data-state"]: _rectangle(group) for group in root.iter(f"{SVG}g") if "data-state" in group.attrib}
+    edges = [group for group in root.iter(f"{SVG}g") if "data-edge" in group.attrib]
+    assert edges
+    for group in edges:
+        head = group.find(f"{SVG}polygon")
+        assert head is not None
+        x, y = map(float, head.attrib["points"].split()[0].split(","))
+        left, top, right, bottom = states[group.attrib["data-target"]]
+        sideways, upright = min(abs(x - left), abs(x - right)), min(abs(y - top), abs(y - bottom))
+        assert (sideways < 0.2 and top < y < bottom) or (upright < 0.2 and left < x < right)
+
+
 def test_layers_keep_distances_and_lines_lead_to_the_right() -> None:
     """Nodes of one layer do not touch, an edge is longer than a layer only past others, and one that leads back is turned."""
     nodes = [Node(40, 20, 20) for _ in range(6)]
