@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from confluent_kafka import murmur2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,14 +72,18 @@ def found(trial: Trial) -> dict[str, Any]:
 
 @st.composite
 def logs(draw: st.DrawFn, disorder_ms: int, partitions: int = 1, *, silence: bool = True) -> Log:
-    """Return records whose times go forward, and back by at most so much; now and then the log is silent for long."""
+    """Return records whose times go forward, and back by at most so much.
+
+    With `silence`, nothing is written for long now and then, and some events are as late as if they had been held up by that.
+    """
     gaps = st.integers(0, 20) | st.integers(60, 150) | st.just(40_000 if silence else 300)
-    one = st.tuples(st.sampled_from("aabc"), gaps, st.sampled_from("xyz"), st.integers(0, 10**6), st.integers(0, partitions - 1))
+    delays = st.integers(0, disorder_ms) | st.just(39_980 if silence else 0)
+    one = st.tuples(st.sampled_from("aabc"), gaps, st.sampled_from("xyz"), delays, st.integers(0, partitions - 1))
     ts, records = 0, []
     offsets: Counter[int] = Counter()
     for kind, step, key, back, partition in draw(st.lists(one, max_size=60)):
         ts += step
-        body = event(kind, max(0, ts - (back % (disorder_ms + 1))), key, owner=key)
+        body = event(kind, max(0, ts - back), key, owner=key)
         records.append(record(body, offsets[partition], partition=partition, logged=NOW - 1_000_000 + ts))
         offsets[partition] += 1
     return records
@@ -175,6 +180,31 @@ def test_silence_of_the_log_lets_an_absence_be_found_and_the_end_of_the_range_do
     assert rest.first_deadline == NOW - 1_000_000 + 5_040
 
 
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_what_comes_after_a_silence_that_decided_is_late(pieces: int) -> None:
+    """An absence that was noticed in a silence stays noticed, though the event comes at last, wherever the reading was cut."""
+    patient = ABSENT.model_copy(update={"idle_after_ms": 1_000})
+    log = [record(event("a", 0), 0), record(event("c", 30), 1, logged=NOW - 1_000_000 + 5_000)]
+    backtest = Backtest(Codec(CATALOGUE), Trial("p", patient, CATALOGUE), partitions={SOURCE: 1})
+    for at in range(0, 2, 2 // pieces):
+        backtest.take(log[at : at + 2 // pieces])
+    backtest.end()
+    assert (backtest.new.tally.counts["matched"], [one.place[2] for one in backtest.new.tally.lates]) == (1, [1])
+
+
+def test_each_lane_of_a_keyed_pattern_has_its_own_time() -> None:
+    """As in a worker: an event moves time for keys of its own lane only."""
+    one = FOLLOWED.model_copy(update={"key": "owner", "idle_after_ms": 1_000})
+    here, there = (next(key for key in "abcdef" if murmur2(key.encode(), PARTITIONS) == lane) for lane in (0, 1))
+
+    def late(second: str) -> int:
+        log = [record(event("z", 1_000, owner=here), i, partition=i, logged=NOW) for i in range(PARTITIONS)]
+        log += [record(event("a", 10, owner=second), 7, logged=NOW + 1)]
+        return backtested(one, log).new.tally.counts["late"]
+
+    assert (late(here), late(there)) == (1, 0)
+
+
 def test_a_silent_partition_holds_time_back_until_it_is_idle() -> None:
     """With several sources the slowest counts, unless nothing of it was written for idle_after_ms."""
     one = FOLLOWED.model_copy(update={"topics": (SOURCE, "other"), "idle_after_ms": 1_000})
@@ -200,6 +230,8 @@ def test_an_event_ahead_of_the_clock_it_was_written_at_takes_no_part() -> None:
     trial = backtested(FOLLOWED, log).new
     assert (trial.tally.counts["ahead"], trial.tally.counts["matched"]) == (1, 1)
     assert trial.tally.late_by_max_ms == 0
+    log = [record(event("z", 0), 0, logged=NOW), record(event("z", 5), 1, logged=NOW - 10_000_000)]
+    assert not backtested(FOLLOWED, log).new.tally.lates, "a timestamp that goes back takes no clock with it"
 
 
 def test_the_most_partial_matches_of_a_key_and_evictions() -> None:
