@@ -13,7 +13,8 @@ import typer
 from streams.cli.output import Exit, JsonFlag, cluster_config, err, fail, out, print_json
 
 if TYPE_CHECKING:
-    from processors.core.cep.explain import Explained, Wait
+    from processors.core.cep.explain import Ended, Explained, Wait
+    from processors.core.cep.outputs import EventFields
     from processors.patterns.explaining import KeyExplained
 
 __all__ = ["explain"]
@@ -64,7 +65,7 @@ def _document(found: KeyExplained) -> dict[str, Any]:
 
 
 def _show(found: KeyExplained) -> None:
-    where = "no state" if found.partition is None else f"partition {found.partition}, watermark {_time(found.watermark)}"
+    where = f"{'no state' if found.partition is None else f'partition {found.partition}'}, watermark {_time(found.watermark)}"
     _say(f"{found.pattern} version {found.version} ({found.status}), key {found.key}: {where}", style="bold")
     if found.waiting:
         _say(f"{found.waiting} events wait for the watermark")
@@ -75,8 +76,10 @@ def _show(found: KeyExplained) -> None:
         _say(f"last event: {found.event['type']} at {_time(found.event['ts'])} ({topic}/{partition}/{offset})")
     for number, partial in enumerate(found.partials, 1):
         _show_partial(number, partial)
+    for ended in found.ended:
+        _show_ended(ended)
     if not found.partials:
-        _say("no partial match")
+        _say("\nno partial match")
         _show_waits(found.begins, "one would begin with")
 
 
@@ -85,11 +88,21 @@ def _show_partial(number: int, partial: Explained) -> None:
     becomes = "is a match" if partial.pending else "times out"
     _say(f"\n{number}. began {_time(partial.started)}, {becomes} {ends}", style="bold")
     for stage, events in partial.stages.items():
-        places = ", ".join("/".join(map(str, event["id"])) for event in events)
-        _say(f"   has {stage}: {places}")
+        _say(f"   has {stage}: {_places(events)}")
     _show_waits(partial.waits, "waits for")
     if partial.outcome:
         _say(f"   {partial.outcome}", style="yellow")
+
+
+def _show_ended(ended: Ended) -> None:
+    _say(f"\nno more: began {_time(ended.started)}, {ended.how} {_time(ended.at)}", style="bold")
+    for stage, events in ended.stages.items():
+        _say(f"   had {stage}: {_places(events)}")
+    _say(f"   {ended.why}", style="yellow")
+
+
+def _places(events: list[EventFields]) -> str:
+    return ", ".join("/".join(map(str, event["id"])) for event in events)
 
 
 def _show_waits(waits: tuple[Wait, ...], verb: str) -> None:

@@ -57,7 +57,37 @@ def test_a_key_is_explained_from_the_workers_state_and_the_log(
         assert shown.exit_code == 0, shown.output
         assert "waits for b: type == 'b'" in shown.output
         assert "type is 'c'" in shown.output
+        assert "no more" not in shown.output
         listed = CliRunner().invoke(commands, ["explain", "patient", "k1", "--app", trial.name, "--json"])
         assert json.loads(listed.stdout)[0]["partials"][0]["waits"][0]["stage"] == "b"
         assert CliRunner().invoke(commands, ["explain", "unknown", "k1", "--app", trial.name]).exit_code == 4
+        trial.stop(worker)
+
+
+def test_what_the_last_event_ended_is_told_though_the_worker_holds_nothing_of_it(kafka: EmbeddedBroker, tmp_path: Path) -> None:
+    """A negation and a window that ended, by keys whose rows are gone; and nothing where a version never saw the events."""
+    trial = CepTrial.on(kafka.bootstrap_servers, tmp_path)
+    guarded = [stage("a", "a"), stage("n", "n", negated=True), stage("b", "b")]
+    version = trial.publish(definition("guarded", guarded, within_ms=60_000))
+    options, config = CepOptions(topic_prefix=f"{trial.name}."), {"bootstrap.servers": kafka.bootstrap_servers}
+
+    def ended(key: str, name: str = "guarded") -> list[tuple[str, int, str]]:
+        (one,) = explain_key(name, key, app_id=trial.name, options=options, config=config)
+        assert (one.partition, one.partials) == (None, ())
+        assert (one.watermark is None) == (name == "later"), "the watermark of the key's lane, once an event came"
+        return [(end.how, end.at, end.why) for end in one.ended]
+
+    with trial:
+        worker = trial.start(0)
+        trial.wait_action(version, "activated")
+        now = time.time_ns() // 1_000_000 - 600_000
+        story = [("stopped", "a", 0), ("stopped", "n", 1), ("timed", "a", 0), ("timed", "c", 60_000)]
+        trial.produce_events((key.encode(), json.dumps({"type": kind, "ts": now + ms}).encode()) for key, kind, ms in story)
+        trial.wait_committed(4)
+        until(lambda: bool(ended("stopped") and ended("timed")), "both ends told")
+        assert ended("stopped") == [("stopped", now + 1, "'n' must not come and came: type == 'n' is true: type is 'n'")]
+        assert ended("timed") == [("timed out", now + 60_000, "its window ended before 'b' came")]
+        later = trial.publish(definition("later", guarded, within_ms=60_000))
+        trial.wait_action(later, "activated")
+        assert ended("stopped", "later") == []
         trial.stop(worker)
