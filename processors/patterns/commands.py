@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from processors.patterns import command_check, command_draw, command_explain, command_library, manage
+from processors.patterns import command_backtest, command_check, command_draw, command_explain, command_library, manage
 
 __all__ = ["commands"]
 
@@ -27,6 +27,7 @@ commands.command("library")(command_library.library_command)
 commands.command("check")(command_check.check)
 commands.command("draw")(command_draw.draw)
 commands.command("explain")(command_explain.explain)
+commands.command("backtest")(command_backtest.backtest_command)
 
 
 @commands.callback()

@@ -77,7 +77,7 @@ def _section(path: str, callback: Callback) -> str:
                 options.append(_option(parameter, kind, note))
     usage = " ".join([path, *(name for name, _, _ in arguments), *(["[OPTIONS]"] if options else [])])
     lines = [f"## {path}", "", f"    {usage}", "", " ".join((inspect.getdoc(callback) or "").split())]
-    rows = [(f"`{name}`", default, text) for name, default, text in arguments] + options
+    rows = [(f"`{_cell(name)}`", default, text) for name, default, text in arguments] + options
     if rows:
         lines += [
             "",
