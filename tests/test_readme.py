@@ -142,5 +142,5 @@ def test_links_between_the_pages_lead_somewhere(page: str) -> None:
 
 def test_the_list_of_docs_is_complete() -> None:
     """docs/README.md names every page."""
-    listed = set(re.findall(r"\]\((\w+\.md)\)", (ROOT / "docs" / "README.md").read_text(encoding="utf-8")))
+    listed = set(re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs" / "README.md").read_text(encoding="utf-8")))
     assert listed == {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}

@@ -186,13 +186,14 @@ class GeneralBackend:
         kept: list[Partial] = []
         skips = self.automaton.skips
         due = NEVER
+        timed_out: list[TimedOut] = []  # all or none, as with matches
         for partial in state.partial:
             deadline = self._deadline(partial)
             if deadline <= ts:
                 if partial[1].kind == "pending":
                     found.append(partial) if not skips else heap.push(found, partial)
                 else:
-                    out.timed_out.append(TimedOut(key, partial[2], self._timeout_ts(partial, ts)))
+                    timed_out.append(TimedOut(key, partial[2], self._timeout_ts(partial, ts)))
                 continue
             due = min(due, deadline)
             if skips:
@@ -203,6 +204,7 @@ class GeneralBackend:
         state.due = due
         if found or state.completed:
             self._emit(state, found, key, ts, out)
+        out.timed_out += timed_out
 
     def _next(self, partial: Partial, event: EventFields, ts: int, seq: int) -> list[Partial]:
         """What `partial` becomes with `event`."""

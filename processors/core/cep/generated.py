@@ -18,7 +18,7 @@ from processors.core.cep.general import has_cycle
 from processors.core.cep.outputs import EventFields, Evicted, Match, Outputs, PartialMatch, TimedOut, evicted_because, stages_of
 from processors.core.cep.plan import plan_of
 from processors.core.cep.source import source_of
-from processors.core.cep.specialise import OTHER
+from processors.core.cep.specialise import OTHER, steps_of
 
 __all__ = ["GeneratedBackend", "why_not"]
 
@@ -38,6 +38,8 @@ def why_not(automaton: Automaton) -> str | None:
         return "a window between two events"
     if has_cycle(automaton):
         return "a loop over what may be empty"
+    if any(step.kind == "stop" for step in steps_of(automaton.start, None, None, None)):
+        return "a negation that nothing need come before"
     if len(automaton.states) > 2 * STATES_MAX:
         return f"more than {STATES_MAX} states"
     return None

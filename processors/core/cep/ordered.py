@@ -195,7 +195,7 @@ def _handler(plan: Plan, number: int, state: State, steps: list[Step], write: Wr
             write(f"PUSH(found, {entry})" if skips else f"found.append({entry})")
             write.depth -= inner
         write.depth -= guarded
-    if start and skips:
+    if start and skips and not always:
         # the empty partial match stays, unless a negation ended it
         write("PUSH(kept, p)" if not stops else "if not x: PUSH(kept, p)")
     write("return")

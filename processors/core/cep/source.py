@@ -202,6 +202,10 @@ def _class(plan: Plan, made: dict[int, list[Step]], write: Writer) -> None:
         _start_step(plan, step, names, body)
         if step.target is not None:
             grown.add(plan.slots[step.target.index])
+    window = plan.automaton.window_ms
+    if window and any(step.target is not None for step in starts):
+        body(f"if ts + {window} < s[0]:  # a clock that jumped back")
+        body(f"    s[0] = ts + {window}")
     _finish(plan, starts, grown, body, cleared=cleared)
     _load(fields, write)
     write.lines += body.lines or ["    " * write.depth + "pass"]

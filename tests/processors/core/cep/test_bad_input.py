@@ -123,7 +123,6 @@ def test_backends_agree_on_any_values(rows: list[tuple[Any, int, str]], windowed
     assert _seen(events, "general", windowed=windowed) == _seen(events, "generated", windowed=windowed)
 
 
-@pytest.mark.xfail(reason="the generated backend's deadline is not lowered by a clock that jumps back; finding F3", strict=False)
 @thorough
 @given(rows_of_values)
 @example([(0, 1, "x"), (0, 0, "x"), (0, 5, "x")])
