@@ -17,6 +17,8 @@ STALL_S: Final = 30.0
 """Without a record or an end for so long, the broker is gone: it answers a fetch within half a second."""
 CHUNK: Final = 5000
 """Records taken at a time."""
+CHUNK_S: Final = 0.05
+"""How long they are waited for: the end of a topic, where there are fewer, costs this once a topic."""
 
 AGAIN_S: Final = 0.05
 """Between two questions to a broker that has not settled."""
@@ -108,7 +110,7 @@ class LogReader:
         try:
             while waiting:
                 # Any: by its own types a record's topic or offset may be None, which only one that was not sent yet has.
-                messages: list[Any] = self._consumer.consume(CHUNK, timeout=0.5)
+                messages: list[Any] = self._consumer.consume(CHUNK, timeout=CHUNK_S)
                 if messages:
                     deadline = time.monotonic() + STALL_S
                 elif time.monotonic() > deadline:

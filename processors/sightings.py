@@ -38,6 +38,9 @@ ADAPTED: Final[Mapping[str, tuple[int, str]]] = {
 }
 """Patterns with their windows, ms. People made the bundled history: what agents do within an hour takes them a day or a week."""
 
+TAKEN_MAX: Final = 1000
+"""Events of a lane that are matched at a time: one by one costs twice as much, and a thousand take a megabyte."""
+
 Outcome = tuple[Any, ...]
 """What a pattern said, in a form that can be compared: kind, pattern, key and the events with their places."""
 
@@ -85,6 +88,7 @@ class Offline:
         }
         self._states: dict[tuple[str, int], dict[Any, Any]] = {}
         self._newest: dict[tuple[str, int], int] = {}
+        self._taken: dict[tuple[str, int], list[EventFields]] = {}
 
     def run(self, records: Iterable[LogRecord], decode: Callable[[LogRecord], Event]) -> None:
         """Take the records of the topic, each partition in order."""
@@ -92,31 +96,44 @@ class Offline:
         for found in self.found.values():
             for event_type in found.definition.types:
                 readers.setdefault(event_type, []).append(found)
+        names: dict[type[Event], tuple[str, ...]] = {}
         for record in records:
             place = (record.topic, record.partition, record.offset)
             if place in self._without:
                 continue
             event = decode(record)
             if wanted := readers.get(event.event_type):
-                fields = {one: getattr(event, one) for one in type(event).payload_fields()}
-                fields |= {"id": place, "key": fields[event.key_field], "type": event.event_type}
+                cls = type(event)
+                if cls not in names:
+                    names[cls] = tuple(cls.payload_fields())
+                fields = {one: getattr(event, one) for one in names[cls]}
+                fields |= {"id": place, "key": fields[cls.key_field], "type": event.event_type}
                 for found in wanted:
                     self._take(found, fields)
+        for name, partition in self._taken:
+            self._match(self.found[name], partition)
 
     def _take(self, found: Found, event: EventFields) -> None:
-        name, (_, partition, _) = found.definition.name, event["id"]
-        lane = (name, partition)
+        """Take an event of a lane, in order of its partition."""
+        lane = (found.definition.name, event["id"][1])
         if event["ts"] < self._newest.get(lane, event["ts"]):
-            found.outcomes["late", name, event["key"], event["id"]] += 1
+            found.outcomes["late", lane[0], event["key"], event["id"]] += 1
             found.late += 1
             return
         self._newest[lane] = event["ts"]
-        out = Outputs()
-        self._matchers[name].run(self._states.setdefault(lane, {}), (event,), out)
-        if out.matches or out.evicted:
-            found.matches += out.matches
-            found.outcomes.update(("match", name, match.key, _places(match.stages)) for match in out.matches)
-            found.outcomes.update(("evicted", name, one.key, _places(one.stages)) for one in out.evicted)
+        taken = self._taken.setdefault(lane, [])
+        taken.append(event)
+        if len(taken) >= TAKEN_MAX:
+            self._match(found, lane[1])
+
+    def _match(self, found: Found, partition: int) -> None:
+        name = found.definition.name
+        taken, out = self._taken[name, partition], Outputs()
+        self._matchers[name].run(self._states.setdefault((name, partition), {}), taken, out)
+        taken.clear()
+        found.matches += out.matches
+        found.outcomes.update(("match", name, match.key, _places(match.stages)) for match in out.matches)
+        found.outcomes.update(("evicted", name, one.key, _places(one.stages)) for one in out.evicted)
 
 
 def outcomes(events: Iterable[Event], versions: Mapping[str, int]) -> dict[str, Counter[Outcome]]:
