@@ -62,6 +62,7 @@ def test_a_stall_names_partition_and_offsets(tmp_path: Path) -> None:
     """When offsets stand still, the error says which partition is where, and for how long nothing moved."""
     with pytest.raises(
         ProcessorError,
-        match=r"committed nothing for .* events partition 0 is at 7 of 10, landings partition 0 is at 7 of 10, files partition 0 is at 2 of 6",
+        match=r"committed nothing for .* events partition 0 is at 7 of 10, landings partition 0 is at 7 of 10, "
+        r"files partition 0 is at 2 of 6",
     ):
         watch(Offsets((7, 2)), tmp_path).finish(Fed(produced=10, files=4, landings=10))
