@@ -123,14 +123,17 @@ def _check_file(path: Path, backend: Chosen, tally: Tally) -> None:
     """
     from rich.progress import Progress
 
-    from processors.patterns.check import CaseError, check_file
+    from processors.patterns.case_shape import shape_problem
+    from processors.patterns.check import CaseError, cases_of, check_case
 
     with path.open("rb") as lines:
         total = sum(1 for line in lines if line.strip())
     before = tally.cases
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        for verdict in progress.track(check_file(path, backend.value), total=total, description=path.name):
-            tally.add(path, verdict)
+        for number, case in enumerate(progress.track(cases_of(path), total=total, description=path.name), 1):
+            if problem := shape_problem(case):
+                raise CaseError(f"{path}: case {number} ({case.get('name', 'without a name')}): {problem}")
+            tally.add(path, check_case(case, backend.value))
     if tally.cases == before:
         raise CaseError(f"{path}: no case in it")
 

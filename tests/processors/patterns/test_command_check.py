@@ -63,3 +63,32 @@ def test_a_file_that_holds_no_cases_is_wrong_usage(tmp_path: Path, content: str)
 def test_a_file_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
     """A missing file ends with 2."""
     assert _check(tmp_path / "missing.jsonl").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"events": [1]}, "events.0"),
+        ({"events": [{"id": "e1"}]}, "events.0"),
+        ({"events": [{"id": "e1", "ts": "1"}]}, "events.0.ts"),
+        ({"events": [{"watermark": None}]}, "events.0"),
+        ({"mode": "batch"}, "mode"),
+        ({"final_watermark": "last"}, "final_watermark"),
+        ({"expect": 3}, "expect"),
+        ({"expect": {"matches": [{"a": 1}]}}, "expect.matches.0.a"),
+        ({"expect": {"matches": [{"a": ["e1"]}], "at": [1, 2]}}, "expect"),
+        ({"expect": {"timed_out": [{"a": ["e1"]}]}}, "expect.timed_out.0.match"),
+    ],
+)
+def test_a_case_of_another_shape_is_wrong_usage_and_says_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object], place: str
+) -> None:
+    """Its number, its name and the place in it are told in one line; it is neither passed nor failed."""
+    path = tmp_path / "cases.jsonl"
+    good = _cases()[0]
+    path.write_text(json.dumps(good) + "\n" + json.dumps({**good, **change}) + "\n", encoding="utf-8")
+    result = _check(path)
+    told = result.stderr + capsys.readouterr().err
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"case 2 ({good['name']}): {place}" in told
+    assert told.count("\n") == 1
