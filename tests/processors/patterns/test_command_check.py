@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from processors.patterns.check import Backend, check_case
 from processors.patterns.commands import commands
 
 SITUATIONS = Path(__file__).parents[2] / "data" / "cep-situations.jsonl"
@@ -92,3 +93,37 @@ def test_a_case_of_another_shape_is_wrong_usage_and_says_where(
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"case 2 ({good['name']}): {place}" in told
     assert told.count("\n") == 1
+
+
+def test_a_clock_that_flink_moves_once_a_time_is_a_deviation_by_rule(tmp_path: Path) -> None:
+    """Two events of one time: ours ends a wait between them that was over, Flink does not; the fuzzer found it, Flink's answer."""
+    case = {
+        "name": "two events at 13",
+        "mode": "operator",
+        "pattern": {
+            "stages": [
+                {"name": "s1", "times": {"min": 2, "max": 4}},
+                {"name": "s2", "contiguity": "any", "times": {"min": 2, "max": None, "within_ms": 4}},
+            ]
+        },
+        "events": [{"id": name, "ts": ts} for name, ts in (("e8", 9), ("e7", 8), ("e11", 13), ("e10", 13))],
+        "final_watermark": "max",
+        "expect": {
+            "matches": [{"s1": ["e7", "e8"], "s2": ["e11", "e10"]}],
+            "at": [13],
+            "timed_out": [
+                {"match": {"s1": ["e7", "e8", "e11", "e10"]}, "ts": 17},
+                {"match": {"s1": ["e7", "e8", "e11"], "s2": ["e10"]}, "ts": 17},
+                {"match": {"s1": ["e7", "e8", "e11"]}, "ts": 17},
+                {"match": {"s1": ["e7", "e8"], "s2": ["e10"]}, "ts": 17},
+                {"match": {"s1": ["e7", "e8"]}, "ts": 13},
+                {"match": {"s1": ["e8", "e11"], "s2": ["e10"]}, "ts": 17},
+                {"match": {"s1": ["e8", "e11"]}, "ts": 17},
+            ],
+            "ties": "none",
+        },
+    }
+    backends: tuple[Backend, ...] = ("general", "generated")
+    for backend in backends:
+        verdict = check_case(case, backend)
+        assert (verdict.status, verdict.rule) == ("deviation", "clock-per-event")
