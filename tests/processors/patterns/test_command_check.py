@@ -96,7 +96,7 @@ def test_a_case_of_another_shape_is_wrong_usage_and_says_where(
 
 
 def test_a_clock_that_flink_moves_once_a_time_is_a_deviation_by_rule(tmp_path: Path) -> None:
-    """Two events of one time: ours ends a wait between them that was over, Flink does not; the fuzzer found it, Flink's answer."""
+    """Two events of one time: ours ends a wait between them that was over, Flink does not (its own answer, found by fuzzing)."""
     case = {
         "name": "two events at 13",
         "mode": "operator",
