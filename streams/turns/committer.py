@@ -305,7 +305,7 @@ class Committer:
 
     @staticmethod
     def _send_offsets(producer: Producer, offsets: list[TopicPartition], member: Any) -> None:
-        """A record that fails meanwhile shows as an erroneous state; asked again, librdkafka says what failed. Twice does no harm."""
+        """A record that fails meanwhile shows as an erroneous state; asked again, librdkafka says which. Twice is no harm."""
         try:
             producer.send_offsets_to_transaction(offsets, member, SEND_OFFSETS_TIMEOUT_S)
         except KafkaException as error:
