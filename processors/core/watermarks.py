@@ -199,14 +199,19 @@ class Watermarks:
             self._held_moved(source, now_ms)
         return Verdict.LATE if ts <= self.mark else Verdict.IN_TIME
 
-    def tick(self, now_ms: int, behind: Collection[str] = (), *, listening_since_ms: int = 0) -> int:
-        """Let wall time pass without a record and return the combined watermark.
+    def only(self, sources: Collection[str]) -> None:
+        """Forget all other sources, which nobody reads any more: they would hold time back until idle. The mark stays."""
+        for source in self._largest.keys() - sources:
+            del self._largest[source], self._seen[source]
+        self._held_by = None
+
+    def hear(self, now_ms: int, behind: Collection[str] = (), *, listening_since_ms: int = 0) -> None:
+        """Note who cannot be idle, and move no time: before the records of a batch, so that a backlog is not taken for silence.
 
         Args:
             now_ms: The wall clock.
-            behind: Sources that have unread records: they are not idle, however long nothing was read from them.
-            listening_since_ms: Since when they are read, in wall time: silence before that is nobody's. After a restart every
-                source has a full `idle_after_ms` to be heard.
+            behind: As for `tick`.
+            listening_since_ms: As for `tick`.
         """
         for source, seen_ms in self._seen.items():
             if seen_ms < listening_since_ms:
@@ -216,6 +221,18 @@ class Watermarks:
                 self._seen[source] = max(self._seen[source], now_ms)
             else:
                 self._add(source, now_ms)
+        self._held_by = None
+
+    def tick(self, now_ms: int, behind: Collection[str] = (), *, listening_since_ms: int = 0) -> int:
+        """Let wall time pass without a record and return the combined watermark.
+
+        Args:
+            now_ms: The wall clock.
+            behind: Sources that have unread records: they are not idle, however long nothing was read from them.
+            listening_since_ms: Since when they are read, in wall time: silence before that is nobody's. After a restart every
+                source has a full `idle_after_ms` to be heard.
+        """
+        self.hear(now_ms, behind, listening_since_ms=listening_since_ms)
         self._look_at_all(now_ms)
         return self.mark
 

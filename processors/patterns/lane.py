@@ -24,6 +24,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
+from processors.core.cep.snapshot import StateMismatch
 from processors.patterns.needs import drains_into
 from processors.patterns.results import Results
 from processors.patterns.versions import Run
@@ -116,15 +117,16 @@ class LaneBatch:
             version = key[1]
             compiled = self._shelf.get(version, value["definition"])
             clock = lanes.get(("marks", version))
-            lane.runs[version] = Run.load(version, compiled, value["status"], clock, value["reason"], dict(value["told"]))
+            run = lane.runs[version] = Run.load(version, compiled, value["status"], clock, value["reason"], dict(value["told"]))
+            run.since = self._batch.now_ms
         row: Row
         for (version, key), row in self._rows.items():
-            run = lane.runs.get(version)
-            if run is None:
+            owner = lane.runs.get(version)
+            if owner is None:
                 continue  # cannot be: a version's rows go before it does
-            run.index(key, row)
-            if run.status == "dropping":
-                run.to_drop.append(key)
+            owner.index(key, row)
+            if owner.status == "dropping":
+                owner.to_drop.append(key)
         for run in lane.runs.values():
             run.indexed()
 
@@ -150,8 +152,8 @@ class LaneBatch:
     def apply(self, snapshot: Snapshot) -> None:
         """Bring the lane to what the patterns topic says, as far as it has not been."""
         lane = self._lane
-        if snapshot.seq == lane.seq:
-            return
+        if snapshot.seq == lane.seq or snapshot.end < lane.control:
+            return  # the second: another worker, which had the lane, had read further; this one is about to
         lane.seq = snapshot.seq
         current = {run.name: run for run in lane.runs.values() if run.status in ("active", "paused")}
         for name, control in snapshot.controls.items():
@@ -181,17 +183,23 @@ class LaneBatch:
         compiled = self._shelf.get(control.version, control.definition)
         clock = None if run is None else run.clock()
         new = self._lane.runs[control.version] = Run.load(control.version, compiled, status, clock)
-        new.marks.expect(self._sources_of(new, self._batch.partition), self._batch.now_ms)
+        sources = set(self._sources_of(new, self._batch.partition))
+        if compiled.need.keyed is None:
+            new.marks.only(sources)
+        new.marks.expect(sources, self._batch.now_ms)
         if run is not None:
             self._replace(run, new)
         self._set(new, status)
 
     def _replace(self, run: Run, new: Run) -> None:
-        cannot = drains_into(run.compiled.need, new.compiled.need)
-        if new.compiled.definition.on_replace == "drain" and not cannot:
-            self._set(run, "draining")
-        else:
-            self._drop(run, "replaced" if not cannot else f"replaced: it cannot drain, {cannot}")
+        """Let the version before drain or drop it, and those before it that drain still."""
+        older = [one for one in self._lane.runs.values() if one.name == run.name and one.status == "draining"]
+        for one in (run, *older):
+            cannot = drains_into(one.compiled.need, new.compiled.need)
+            if new.compiled.definition.on_replace != "drain" or cannot:
+                self._drop(one, "replaced" if not cannot else f"replaced: it cannot drain, {cannot}")
+            elif one is run:
+                self._set(run, "draining")
 
     def _drop(self, run: Run, reason: str) -> None:
         run.reason = reason
@@ -200,6 +208,8 @@ class LaneBatch:
 
     def _set(self, run: Run, status: Status) -> None:
         run.status = status
+        if status == "active":
+            run.since = self._batch.now_ms
         self._lane.epoch += 1
         self._write(run)
 
@@ -246,9 +256,10 @@ class LaneBatch:
             if run.name in paused:
                 continue
             work = Work(run, self._rows, self._results, now)
+            unread = behind(run)
+            run.marks.hear(now, unread, listening_since_ms=run.since)
             if run.version in found:
                 work.take(found[run.version])
-            unread = behind(run)
             if work.tick(unread):
                 batch.wake_at(now + 1)
             elif (due := work.next_ms()) is not None and (at := run.reaches(due, now)) is not None:
@@ -267,7 +278,11 @@ class LaneBatch:
         for key in dropped:
             row: Row = rows[run.version, key]
             if run.reason != "removed":
-                state = row.state(matcher)
+                try:
+                    state = row.state(matcher)
+                except StateMismatch as problem:
+                    results.failed(run.name, run.version, key, None, str(problem))
+                    state = None
                 if state is not None:
                     results.dropped(run.name, run.version, key, matcher.view(state), run.reason)
             del rows[run.version, key]

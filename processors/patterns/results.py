@@ -82,6 +82,8 @@ class Writer:
         return prefix, parsed(codec.catalogue.schema(cls)), ("ce_type", cls.event_type.encode())
 
 
+_ENDS: Final[Mapping[type[Event], str]] = {PatternMatched: "", PatternTimedOut: "/timed-out", PartialMatchEvicted: "/evicted"}
+"""Ends of ids: what was a match once may time out as a part of a longer one, with the same first and last event."""
 _VERSION_HEADER: Final = ("ce_specversion", SPEC_VERSION.encode())
 _CONTENT_HEADER: Final = ("content-type", CONTENT_TYPE.encode())
 
@@ -131,7 +133,8 @@ class Results:
         """Write that a key's state was given up."""
         topic, partition, offset = event["id"] if event is not None else ("", -1, -1)
         fields = {"input_topic": topic, "input_partition": partition, "input_offset": offset, "reason": reason}
-        self._write(PatternFailed, name, version, key, fields, f"{version}/{topic}/{partition}/{offset}/failed", "")
+        place = f"{topic}/{partition}/{offset}" if event is not None else f"{key[:TOPIC_CHARS_MAX]}/t{self._now}"
+        self._write(PatternFailed, name, version, key, fields, f"{version}/{place}/failed", "")
 
     def late(self, name: str, version: int, event: EventFields, watermark: int, reason: str) -> None:
         """Write an event that took no part."""
@@ -183,7 +186,7 @@ class Results:
         value = b"".join(
             (prefix, places.text(name), long_bytes(version), text_bytes(key), places.stages(stages), rest, self._detected_at)
         )
-        self._send(cls, key, value, f"{version}/{begins}-{place[-TOPIC_CHARS_MAX:]}", place)
+        self._send(cls, key, value, f"{version}/{begins}-{place[-TOPIC_CHARS_MAX:]}{_ENDS[cls]}", place)
 
     def _write(
         self, cls: type[Event], name: str, version: int, key: str | None, fields: dict[str, Any], place: str, cause: str
@@ -206,13 +209,20 @@ class Results:
 
 
 def first_and_last(stages: Stages) -> tuple[EventFields, EventFields]:
-    """Return the first and the last event of a partial match: by time, by order of taking where times are equal."""
+    """Return the first and the last event of a partial match: by time; by offset where times are equal, as they were taken."""
     events = [event for taken in stages.values() for event in taken]
     first = last = events[0]
     for event in events:
         ts = event["ts"]
-        if ts < first["ts"]:
+        if ts < first["ts"] or (ts == first["ts"] and _before(event, first)):
             first = event
-        if ts >= last["ts"]:
+        if ts > last["ts"] or (ts == last["ts"] and not _before(event, last)):
             last = event
     return first, last
+
+
+def _before(event: EventFields, other: EventFields) -> bool:
+    """Return whether an event stands before another on the same log."""
+    topic, partition, offset = event["id"]
+    other_topic, other_partition, other_offset = other["id"]
+    return bool(topic == other_topic and partition == other_partition and offset < other_offset)

@@ -84,6 +84,10 @@ class Row:
         dumped = None if self._state is None or self._matcher is None else self._matcher.dump(self._state)
         return orjson.dumps({"due": self.due, "state": dumped, "waiting": self._waiting})
 
+    def size(self) -> int:
+        """Return how many bytes it has."""
+        return len(self.encode())
+
 
 class RowCodec(JsonCodec):
     """Rows to bytes and back."""

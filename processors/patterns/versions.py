@@ -13,6 +13,7 @@ from processors.patterns.needs import Need
 
 if TYPE_CHECKING:
     from processors.patterns.rows import Row
+    from processors.patterns.work import Rows
     from schemas.catalogue import Catalogue
 
 __all__ = ["Compiled", "Run", "Shelf", "Status"]
@@ -21,6 +22,8 @@ Status = Literal["active", "paused", "draining", "dropping"]
 
 COMPILED_MAX: Final = 1_000
 """Compiled versions kept by a process; those that no lane runs go when there are more."""
+STALE_MIN: Final = 1_000
+"""Stale entries of a heap that nobody minds."""
 
 
 class Compiled:
@@ -44,7 +47,7 @@ class Compiled:
             self.matcher if general else Matcher(automaton, backend="general", partial_matches_max=definition.partial_matches_max)
         )
         self.ending = Matcher(automaton, begins=False, partial_matches_max=definition.partial_matches_max)
-        self.stepwise = automaton.skips and automaton.has_pending
+        self.stepwise = automaton.skips and (bool(automaton.window_ms) or any(state.window_ms for state in automaton.states))
         self.bounds = Bounds(disorder_ms=definition.disorder_ms, idle_after_ms=definition.idle_after_ms)
 
     @property
@@ -88,6 +91,7 @@ class Run:
         reason: Why it is being deleted.
         told: For each topic, the status said last and the offset from which it holds.
         marks: Its watermark on this lane.
+        since: When this worker began to listen, or the version to take events, ms: no source is silent for longer than that.
         newest: The largest `ts` taken, and when that event was written to the log; None before the first.
         rows: How many rows of the table are its.
         deadlines: When waiting alone changes a key's state, as a heap of (time, key); entries may be stale.
@@ -102,6 +106,7 @@ class Run:
     reason: str = ""
     told: dict[str, list[Any]] = field(default_factory=dict)
     newest: tuple[int, int] | None = None
+    since: int = 0
     rows: int = 0
     deadlines: list[tuple[int, str]] = field(default_factory=list)
     releases: list[tuple[int, str]] = field(default_factory=list)
@@ -174,6 +179,13 @@ class Run:
             self.deadlines.append((row.due, key))
         if row.first is not None:
             self.releases.append((row.first, key))
+
+    def tidy(self, rows: Rows) -> None:
+        """Forget stale times before they are most of a heap: with a long window, waits that ended early would pile up."""
+        for heap, of in ((self.deadlines, "due"), (self.releases, "first")):
+            if len(heap) > STALE_MIN + 2 * self.rows:
+                found = {(at, key) for at, key in heap if (row := rows.get((self.version, key))) and getattr(row, of) == at}
+                heap[:] = sorted(found)  # a heap
 
     def indexed(self) -> None:
         """Put the remembered times in order."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KEYS_MAX", "Finds", "Rows", "Work"]
 
+ROW_BYTES_MAX: Final = 900_000
+"""Bytes of a row: what Kafka takes as one record unless told otherwise, with room for its key."""
 KEYS_MAX: Final = 5_000
 """Keys whose waits end in one batch: about as long as a batch of records takes. What is left comes in the next, at once."""
 
@@ -139,7 +141,8 @@ class Work:
         """Remember when the newest event was written, where this batch has one that is newer."""
         run = self._run
         if at >= 0 and (run.newest is None or taken.events[at]["ts"] > run.newest[0]):
-            run.newest = (taken.events[at]["ts"], min(taken.logged[at], self._now))
+            ts = taken.events[at]["ts"]  # nothing is written before it happens: that clock was wrong then
+            run.newest = (ts, min(max(taken.logged[at], ts), self._now))
 
     def _wait(self, taken: Taken, clocks: Iterable[int] | None) -> None:
         run, marks = self._run, self._run.marks
@@ -203,7 +206,7 @@ class Work:
                 self._match_each(ready)
             else:
                 self._match([event for event, _ in ready])
-            self._store()
+            self._store(released=True)
         return left
 
     def _end(self, mark: int, left: int) -> int:
@@ -306,12 +309,18 @@ class Work:
         if state is not None:
             self._states[key] = state
 
-    def _store(self) -> None:
-        """Write what was touched, remember when to look at it again, and hand over what was found."""
+    def _store(self, *, released: bool = False) -> None:
+        """Write what was touched, remember when to look at it again, and hand over what was found.
+
+        No record is to blame for a row that events `released` made too large; each batch would fail by it: its matches go.
+        """
         rows, run, states, version, matcher = self._rows, self._run, self._states, self._version, self._matcher
-        make = self._row
+        make, results = self._row, self._results
         for key, row in self._before.items():
             state, waiting = states.get(key), self._waiting.get(key, ())
+            if released and state is not None and (size := make(matcher, state, waiting, None).size()) > ROW_BYTES_MAX:
+                results.failed(run.name, version, key, None, f"its row has {size} bytes, at most {ROW_BYTES_MAX} are kept")
+                state = None
             if state is None and not waiting:
                 if row is not None:
                     del rows[version, key]
@@ -325,13 +334,11 @@ class Work:
                 heapq.heappush(run.deadlines, (due, key))
             if new.first is not None and (row is None or row.first != new.first):
                 heapq.heappush(run.releases, (new.first, key))
-        out, results = self._out, self._results
-        if out.matches:
-            results.matched(run.name, version, out.matches)
-        if out.timed_out and run.compiled.definition.timed_out:
-            results.timed_out(run.name, version, out.timed_out)
-        if out.evicted:
-            results.evicted(run.name, version, out.evicted)
+        run.tidy(rows)
+        results.matched(run.name, version, self._out.matches)
+        if run.compiled.definition.timed_out:
+            results.timed_out(run.name, version, self._out.timed_out)
+        results.evicted(run.name, version, self._out.evicted)
         self._reset()
 
 

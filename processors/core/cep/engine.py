@@ -22,7 +22,7 @@ from processors.core.cep.compiler import compile_pattern
 from processors.core.cep.conditions import Node
 from processors.core.cep.general import GeneralBackend
 from processors.core.cep.generated import GeneratedBackend, why_not
-from processors.core.cep.ordered import OrderedBackend, why_not_ordered
+from processors.core.cep.ordered import OrderedBackend
 from processors.core.cep.outputs import EventFields, Outputs, PartialMatch
 
 __all__ = ["PARTIAL_MATCHES_MAX", "Backend", "Matcher", "compile_pattern"]
@@ -136,8 +136,12 @@ class Matcher:
 def _backend(automaton: Automaton, wanted: str, partial_matches_max: int) -> Backend:
     if wanted == "general":
         return GeneralBackend(automaton, partial_matches_max)
-    if why_not(automaton) is None:
+    # generated code counts no further than one for each state
+    if why_not(automaton) is None and partial_matches_max > len(automaton.states):
         return GeneratedBackend(automaton, partial_matches_max)
-    if wanted == "generated" or why_not_ordered(automaton) is None:
+    try:
         return OrderedBackend(automaton, partial_matches_max)
+    except PatternError:
+        if wanted == "generated":
+            raise
     return GeneralBackend(automaton, partial_matches_max)

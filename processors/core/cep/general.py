@@ -145,7 +145,7 @@ class GeneralBackend:
         return KeyState([self._start] if self.automaton.skips else [], [], 0, NEVER)
 
     def _is_empty(self, state: KeyState) -> bool:
-        return not state.completed and len(state.partial) <= (1 if self.automaton.skips else 0)
+        return not state.completed and (not state.partial or (len(state.partial) == 1 and state.partial[0][2] is None))
 
     def _take(self, state: KeyState, key: Hashable, ts: int, event: EventFields, out: Outputs) -> None:
         found: list[Partial] = []

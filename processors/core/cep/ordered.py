@@ -92,7 +92,7 @@ class OrderedBackend(GeneralBackend):
                 self._advance(state, key, ts, out)
             if not idle[number]:
                 self._step(state, key, ts, event, number, out)
-            if not state.completed and len(state.partial) <= empty:
+            if len(state.partial) <= empty and self._is_empty(state):
                 states.pop(key, None)
             else:
                 states[key] = state
