@@ -103,13 +103,13 @@ class LaneBatch:
         lane = self._lane
         stored = self._lanes.get(LANE)
         token = "" if stored is None else stored["token"]
-        if lane.token != token:
-            self._load(token, 0 if stored is None else stored["control"])
-        lane.token = None  # until the batch is done: what raises leaves a memory that nobody trusts
+        known, lane.token = lane.token, None  # until the batch is done: what raises leaves a memory that nobody trusts
+        if known != token:
+            self._load(0 if stored is None else stored["control"])
 
-    def _load(self, token: str, control: int) -> None:
+    def _load(self, control: int) -> None:
         lane, lanes = self._lane, self._lanes
-        lane.runs, lane.seq, lane.control, lane.token = {}, -1, control, token
+        lane.runs, lane.seq, lane.control = {}, -1, control
         lane.epoch += 1
         for key, value in lanes.items():
             if key[0] != "version":

@@ -26,6 +26,8 @@ __all__ = ["OTHER", "ClassKey", "Facts", "Step", "constants_of", "discriminator"
 COUNT_MAX: Final = 16
 """Events of one stage that the facts tell apart: a counted loop is seldom longer, and a longer one is looked up."""
 
+_ARITHMETIC: Final = frozenset({"+", "-", "*", "/", "mod", "neg", "abs"})
+"""Operators whose value is a number."""
 CLASSES_MAX: Final = 64
 """Event classes of one pattern: each is source of its own."""
 
@@ -156,14 +158,14 @@ def fold(expr: Expr, name: str | None, key: ClassKey, facts: Facts | None) -> Ex
             return TRUE if expr.op == "!=" else FALSE
     args = tuple(fold(argument, name, key, facts) for argument in expr.args)
     if expr.op == "not":
-        return negation(_tested(args[0]))
+        return _boolean(negation(_tested(args[0])))
     if expr.op == "and":
-        return conjunction(*(_tested(argument) for argument in args))
+        return _boolean(conjunction(*(_tested(argument) for argument in args)))
     if expr.op == "or":
         left = tuple(tested for tested in (_tested(argument) for argument in args) if tested != FALSE)
         if TRUE in left:
             return TRUE
-        return FALSE if not left else left[0] if len(left) == 1 else Op("or", left)
+        return FALSE if not left else _boolean(left[0]) if len(left) == 1 else Op("or", left)
     folded = Op(expr.op, args)
     if all(isinstance(argument, Const) for argument in args) and expr.op in {"==", "!=", "<", "<=", ">", ">=", "in"}:
         return TRUE if compile_condition(folded)({}, None) else FALSE
@@ -173,6 +175,11 @@ def fold(expr: Expr, name: str | None, key: ClassKey, facts: Facts | None) -> Ex
 def _tested(expr: Expr) -> Expr:
     """A constant as a condition: everything but True is false."""
     return (TRUE if expr.value is True else FALSE) if isinstance(expr, Const) else expr
+
+
+def _boolean(expr: Expr) -> Expr:
+    """An expression whose value is a boolean: what stood alone in an `and`, an `or` or a double `not` may be compared further."""
+    return expr if isinstance(expr, Const) or (isinstance(expr, Op) and expr.op not in _ARITHMETIC) else Op("and", (expr,))
 
 
 def _known(agg: Agg, facts: Facts | None) -> Expr:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from processors.patterns.versions import Run
 from tests.processors.patterns.lane_bench import NOW, Bench, event, pattern, stage
 
 AB = (stage("a"), stage("b"))
@@ -119,6 +121,18 @@ def test_a_state_that_cannot_be_read_does_not_stop_its_deletion() -> None:
     bench.feed(event("a", 1), event("b", 2))
     assert not bench.rows(version)
     assert len(bench.of("failed")) == len(bench.of("matched")) == 1
+
+
+def test_a_memory_that_could_not_be_made_is_not_trusted() -> None:
+    """Where reading the tables fails half-way, the next batch reads them again: no version is begun anew without its timers."""
+    bench = Bench()
+    version = bench.publish(pattern("p", *AB, within_ms=100))
+    bench.feed(event("a", 0))
+    bench.other_worker()
+    with patch.object(Run, "index", side_effect=OSError("gone")), pytest.raises(OSError, match="gone"):
+        bench.feed(event("x", 1))
+    bench.feed(event("x", 200, "other"))
+    assert bench.found("timed_out") == [(version, "k", {"a": [0]})]
 
 
 def test_a_row_that_grows_too_large_while_it_waits_stops_no_lane() -> None:

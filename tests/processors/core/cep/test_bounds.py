@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from processors.core.cep import ordered
+from processors.core.cep.expressions import from_data
 from processors.core.cep.outputs import Outputs
 from tests.processors.core.cep.streams import BACKENDS, Backend, States, feed, matcher, pattern, spelled, stage
 
@@ -36,3 +39,15 @@ def test_a_negation_that_ends_the_beginning_ends_nothing_else(backend: Backend) 
     engine, out = matcher(pattern(opened, stage("b", negated=True), twice, skip={"strategy": "to_next"}), backend), Outputs()
     engine.run({}, feed("c1 b2 c3"), out)
     assert spelled(out) == ["c1.1 c3.3"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "alone", [["and", [{"field": "x"}]], ["or", [{"field": "x"}]], ["not", [{"op": "not", "args": [{"field": "x"}]}]]]
+)
+def test_what_stands_alone_in_a_conjunction_is_a_boolean(backend: Backend, alone: list[Any]) -> None:
+    """`and(x)` is false where x is null, also where it is compared further and the source was made for it."""
+    condition = from_data({"op": "in", "args": [{"op": alone[0], "args": alone[1]}, [None]]})
+    engine, out = matcher(pattern({"name": "a", "where": condition}), backend), Outputs()
+    engine.run({}, [{"id": "e1", "key": "k", "ts": 1}], out)
+    assert out.matches == []
