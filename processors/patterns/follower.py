@@ -10,6 +10,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +27,11 @@ log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.5
 """One wait for records: how long closing takes at most."""
+FIRST_POLL_S: Final = 0.05
+"""The same until the topic has been read once: every processor of the worker waits for that."""
+FETCH_WAIT_MS: Final = 100
+"""How long the broker may hold an empty fetch. That a topic has ended is said by one, so at the default of 500 ms each start took
+that long."""
 RECORDS_MAX: Final = 500
 """Records of one poll."""
 REFUSED_MAX: Final = 1_000
@@ -124,6 +130,7 @@ class Follower:
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": FETCH_WAIT_MS,
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
             "allow.auto.create.topics": False,
@@ -148,11 +155,13 @@ class Follower:
 
     def _run(self) -> None:
         consumer = Consumer(self._config)
+        with suppress(KafkaException):  # who leads the topic: asked for now, it is known at once, and else after half a second
+            consumer.list_topics(self._topic, timeout=POLL_S)
         consumer.assign([TopicPartition(self._topic, PARTITION, OFFSET_BEGINNING)])
         try:
             while not self._stop.is_set():
                 try:
-                    messages = consumer.consume(RECORDS_MAX, POLL_S)
+                    messages = consumer.consume(RECORDS_MAX, POLL_S if self.current.seq else FIRST_POLL_S)
                 except KafkaException as error:
                     log.warning("patterns topic %s: %s; reading goes on", self._topic, error.args[0].str())
                     self._stop.wait(POLL_S)
