@@ -136,12 +136,12 @@ class Matcher:
 def _backend(automaton: Automaton, wanted: str, partial_matches_max: int) -> Backend:
     if wanted == "general":
         return GeneralBackend(automaton, partial_matches_max)
-    # generated code counts no further than one for each state
-    if why_not(automaton) is None and partial_matches_max > len(automaton.states):
-        return GeneratedBackend(automaton, partial_matches_max)
     try:
+        # generated code counts no further than one for each state
+        if why_not(automaton) is None and partial_matches_max > len(automaton.states):
+            return GeneratedBackend(automaton, partial_matches_max)
         return OrderedBackend(automaton, partial_matches_max)
-    except PatternError:
+    except (PatternError, SyntaxError, RecursionError):  # also source that Python's parser finds nested too deeply
         if wanted == "generated":
             raise
     return GeneralBackend(automaton, partial_matches_max)
