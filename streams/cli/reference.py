@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import typer
 from typer.models import ArgumentInfo, OptionInfo
@@ -110,12 +110,14 @@ def _values(kind: Any) -> str:  # noqa: ANN401 a type form
         return f"{_values(get_args(chosen)[0])} ..."
     if isinstance(chosen, type) and issubclass(chosen, Enum):
         return " " + "\\|".join(str(one.value) for one in chosen)
+    if get_origin(chosen) is Literal:
+        return " " + "\\|".join(str(one) for one in get_args(chosen))
     return WORDS.get(chosen, f" {getattr(chosen, '__name__', chosen)}")
 
 
 def _members(kind: Any) -> list[Any]:  # noqa: ANN401 a type form
     """The alternatives of an optional type, without None."""
-    if isinstance(kind, UnionType):
+    if get_origin(kind) in (UnionType, Union):  # typing's own where a Literal is in it
         return [one for one in get_args(kind) if one is not NoneType]
     return [kind]
 
