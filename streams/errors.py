@@ -36,6 +36,9 @@
     ├── SkipMissed                      caller    (processors.core.cep.outputs) a match without the stage to skip to
     ├── ControlError                    caller    (processors.patterns.control) a record of the patterns topic that is none
     ├── PatternMissing                  caller    (processors.patterns.store) no pattern of this name is published
+    ├── DrawingError                    caller    (processors.core.cep.drawing_states) an automaton too large for a picture
+    ├── EmptyRange                      caller    (processors.patterns.backtest) no record lies between the two ends
+    ├── LibraryMissing                  caller    (processors.patterns.library) no ready pattern has this name
     ├── TooManyDifferences              caller    (processors.patterns.found) a comparison too large to be read
     └── HistoryError                    caller    (processors.history) a history of the demo that cannot be read
         └── HistoryMissing              caller    (processors.history)

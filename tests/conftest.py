@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -14,6 +16,9 @@ TOPIC_VISIBLE_S = 20.0
 """For a created topic to have its leaders; milliseconds as a rule."""
 
 MakeTopic = Callable[..., str]
+
+hypothesis.settings.register_profile("shared-machine", deadline=None)
+hypothesis.settings.load_profile("shared-machine")  # three tests run at a time on two cores: an example's time says nothing
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -47,6 +52,9 @@ def make_topic(kafka: EmbeddedBroker) -> Iterator[MakeTopic]:
         )
         futures[topic].result(TOPIC_VISIBLE_S)
         made.append(topic)
+        deadline = time.monotonic() + TOPIC_VISIBLE_S
+        while admin.list_topics(topic, TOPIC_VISIBLE_S).topics[topic].error is not None:  # made, and not known to its broker yet
+            assert time.monotonic() < deadline, f"{topic} was made and is not seen"
         return topic
 
     yield make

@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterator
 from importlib import import_module
 
+import processors.core.cep.drawing_states
 import processors.core.cep.loading
 import processors.core.cep.outputs
 import processors.history
+import processors.patterns.backtest
 import processors.patterns.found
+import processors.patterns.library
 import processors.patterns.store
 import streams.deadletters
 import streams.producer
@@ -19,10 +22,13 @@ from schemas.errors import AntiphonError
 from streams import errors
 
 HOMES = (
+    processors.core.cep.drawing_states,
     processors.core.cep.loading,
     processors.core.cep.outputs,
     processors.history,
+    processors.patterns.backtest,
     processors.patterns.found,
+    processors.patterns.library,
     processors.patterns.store,
     streams.deadletters,
     streams.producer,
