@@ -34,9 +34,12 @@ def publish(
     json: JsonFlag = False,
 ) -> None:
     """Publish patterns, or their next versions; they take effect on running workers at once."""
-    from processors.core.cep.loading import load_definitions
+    from processors.core.cep.loading import DefinitionError, load_definitions
 
-    definitions = [one for file in files for one in load_definitions(_text(file), str(file))]
+    try:
+        definitions = [one for file in files for one in load_definitions(_text(file), str(file))]
+    except DefinitionError as error:  # a mistake a line
+        raise fail(str(error), Exit.USAGE) from None
     if not definitions:
         raise fail("there is no definition to publish", Exit.USAGE)
     with _store() as store:
