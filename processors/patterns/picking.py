@@ -13,17 +13,22 @@ at. Where a schema has more than flat fields there is no such function. Source o
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from processors.core.watermarks import is_time
+
 if TYPE_CHECKING:
     from schemas.avro import Schema
 
-__all__ = ["Pick", "picker"]
+__all__ = ["Make", "Pick", "maker", "picker", "scalar"]
 
 Pick = Callable[[bytes], dict[str, Any]]
 """From a value in wire format to its wanted fields; raises what it likes where something is odd."""
+Make = Callable[[bytes, tuple[str, int, int], str, int], dict[str, Any]]
+"""From a value in wire format, its place, key and timestamp (ms) to the event; raises what it likes where something is odd."""
 
 BODY: Final = 5
 """Where the body begins: after the magic byte and the schema id."""
@@ -52,7 +57,21 @@ def _long(v: bytes, p: int) -> tuple[int, int]:
             raise ValueError
 
 
-_SCOPE: Final = {"long_at": _long, "double": struct.Struct("<d").unpack_from, "float_": struct.Struct("<f").unpack_from}
+def scalar(value: object) -> object:
+    """Return a value as conditions know it: a number, a string, a boolean or null."""
+    kind = value.__class__
+    if kind is str or kind is int or kind is bool:
+        return value
+    return value if kind is float and math.isfinite(value) else None  # type: ignore[arg-type] # it is a float
+
+
+_SCOPE: Final = {
+    "long_at": _long,
+    "double": struct.Struct("<d").unpack_from,
+    "float_": struct.Struct("<f").unpack_from,
+    "is_time": is_time,
+    "scalar": scalar,
+}
 
 
 def _read_long(to: str, pad: str) -> list[str]:
@@ -100,19 +119,57 @@ def _lines(kind: Any, to: str, wanted: bool, pad: str) -> list[str]:  # noqa: AN
     raise _Nested
 
 
-def source(schema: Schema, names: Iterable[str]) -> str | None:
-    """The source of a schema's function; None where the schema has more than flat fields."""
+def _read(schema: Schema, names: Iterable[str], made: Callable[[dict[str, str]], list[str]], head: str) -> str | None:
+    """The source of a function that reads the named fields and goes on with `made`, given where each then is."""
     wanted = set(names)
-    lines, found = ["def pick(v):", f"    p = {BODY}"], []
+    lines, found = [head, f"    p = {BODY}"], {}
     try:
         for number, field in enumerate(schema["fields"]):
             take = field["name"] in wanted
             lines += _lines(field["type"], f"f{number}", take, "    ")
             if take:
-                found.append(f"{field['name']!r}: f{number}")
+                found[field["name"]] = f"f{number}"
     except _Nested:
         return None
-    return "\n".join([*lines, "    if p != len(v): raise ValueError", f"    return {{{', '.join(found)}}}"])
+    return "\n".join([*lines, "    if p != len(v): raise ValueError", *made(found)])
+
+
+def source(schema: Schema, names: Iterable[str]) -> str | None:
+    """The source of a schema's function; None where the schema has more than flat fields."""
+
+    def made(found: dict[str, str]) -> list[str]:
+        return [f"    return {{{', '.join(f'{name!r}: {at}' for name, at in found.items())}}}"]
+
+    return _read(schema, names, made, "def pick(v):")
+
+
+def event_source(schema: Schema, names: Iterable[str], event_type: str) -> str | None:
+    """The source of a schema's function that makes the event itself; None where the schema has more than flat fields."""
+    kinds = {field["name"]: field["type"] for field in schema["fields"]}
+    wanted = [name for name in names if name in kinds]
+
+    def made(found: dict[str, str]) -> list[str]:
+        lines = []
+        if "ts" in kinds:
+            lines.append(f"    if {found['ts']} is not None and is_time({found['ts']}): ts = {found['ts']}")
+        lines.append(f"    e = {{'id': place, 'key': key, 'ts': ts, 'type': {event_type!r}}}")
+        for name in wanted:
+            at, kind = found[name], kinds[name]
+            if kind in ("long", "int", "string", "boolean"):
+                lines.append(f"    e[{name!r}] = {at}")
+            elif kind in ("double", "float"):
+                lines.append(f"    e[{name!r}] = {at} if {at} - {at} == 0.0 else None")  # neither NaN nor infinite
+            else:
+                lines.append(f"    if {at} is not None: e[{name!r}] = scalar({at})")
+        return [*lines, "    return e"]
+
+    return _read(schema, {"ts", *wanted}, made, "def make(v, place, key, ts):")
+
+
+def _compiled(text: str, name: str, schema: Schema) -> Any:  # noqa: ANN401 a function
+    scope: dict[str, Any] = dict(_SCOPE)
+    exec(compile(text, f"<{name} {schema['name']}>", "exec"), scope)  # noqa: S102 our own source, literals through repr
+    return scope[name]
 
 
 def picker(schema: Schema, names: Iterable[str]) -> Pick | None:
@@ -126,9 +183,19 @@ def picker(schema: Schema, names: Iterable[str]) -> Pick | None:
         The function, or None where the schema has more than flat fields.
     """
     text = source(schema, names)
-    if text is None:
-        return None
-    scope: dict[str, Any] = dict(_SCOPE)
-    exec(compile(text, f"<pick {schema['name']}>", "exec"), scope)  # noqa: S102 our own source, literals through repr
-    pick: Pick = scope["pick"]
-    return pick
+    return None if text is None else _compiled(text, "pick", schema)
+
+
+def maker(schema: Schema, names: Iterable[str], event_type: str) -> Make | None:
+    """Make the function that makes events of values of a schema: as `picker`, without the dict in between.
+
+    Args:
+        schema: The schema that they are written with, a record.
+        names: The fields that patterns name.
+        event_type: Their type.
+
+    Returns:
+        The function, or None where the schema has more than flat fields.
+    """
+    text = event_source(schema, names, event_type)
+    return None if text is None else _compiled(text, "make", schema)

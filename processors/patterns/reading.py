@@ -12,8 +12,7 @@ a key is nobody's event.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -21,14 +20,14 @@ import orjson
 from fastavro import schemaless_reader
 
 from processors.core.watermarks import is_time
-from processors.patterns.picking import picker
+from processors.patterns.picking import maker, picker, scalar
 from schemas.cloudevents import is_structured
 from schemas.errors import MalformedRecord
 from schemas.events import ATTRIBUTES
 
 if TYPE_CHECKING:
     from processors.patterns.needs import Need
-    from processors.patterns.picking import Pick
+    from processors.patterns.picking import Make, Pick
     from schemas.entries import Entry
     from streams.codec import Codec
     from streams.turns.batch import Record
@@ -37,6 +36,9 @@ __all__ = ["Event", "Plan", "Reading", "Taken", "key_text", "scalar"]
 
 Event = dict[str, Any]
 Place = tuple[str, int, int]
+
+Adds = list[tuple[Callable[[Event], None], Callable[[int], None]]]
+"""For each pattern, what takes an event and what takes when it was written."""
 
 PREFIX_BYTES: Final = 5
 """Magic byte and schema id: what tells the event type."""
@@ -81,9 +83,10 @@ class Plan:
         entry: The schema of records in wire format.
         bare: Whether nothing of the value is asked for, so that it is not decoded at all.
         pick: Reads what is asked for without the rest, where the schema is flat and the newest.
+        make: Makes the event likewise, where nothing is keyed anew.
     """
 
-    __slots__ = ("bare", "entry", "names", "pick", "routes", "targets", "type", "wanted")
+    __slots__ = ("bare", "entry", "make", "names", "pick", "routes", "targets", "type", "wanted")
 
     def __init__(
         self,
@@ -97,12 +100,26 @@ class Plan:
         self.wanted = bool(targets or routes)
         self.bare = False
         self.pick: Pick | None = None
+        self.make: Make | None = None
         if entry is not None:
             has = {field["name"] for schema in (entry.writer, entry.reader) if schema is not None for field in schema["fields"]}
             self.names = tuple(name for name in names if name in has)
             self.bare = not (self.names or routes or "ts" in has)
             if entry.reader is None:
                 self.pick = picker(entry.writer, ("ts", *self.names, *routes))
+                if targets and not routes:
+                    self.make = maker(entry.writer, self.names, event_type)
+            if self.bare and targets:
+                self.make = _bare(event_type)
+
+
+def _bare(event_type: str) -> Make:
+    """Make events of which nothing is asked but that they are there."""
+
+    def make(_: bytes, place: Place, key: str, ts: int) -> Event:
+        return {"id": place, "key": key, "ts": ts, "type": event_type}
+
+    return make
 
 
 class Reading:
@@ -206,34 +223,55 @@ class Reading:
             keys.clear()
         for record in records:
             value = record.value
-            known = by_prefix.get(value[:PREFIX_BYTES]) if value is not None else None
-            if known is not None:
-                if not known.wanted:
-                    continue  # most records of a busy topic end here
-                plan, decoded = known, None
-            elif (planned := self.plan(record)) is not None:
-                plan, decoded = planned
-            else:
+            if value is None:
                 continue
-            fields = self.fields(plan, record, decoded)
-            for field in plan.routes:
-                text = key_text(fields.get(field))
-                if text is not None:
-                    routed.append((record, field, text))
-            raw = record.key
-            if plan.targets and raw is not None:
-                key = keys.get(raw)
-                if key is None:
-                    key = keys[raw] = raw.decode("utf-8", "backslashreplace")
-                timestamp = record.timestamp
-                event = self.event(plan, fields, (record.topic, record.partition, record.offset), key, timestamp)
-                for target in plan.targets:
-                    add, note = adds[target]
-                    add(event)
-                    note(timestamp)
+            plan = by_prefix.get(value[:PREFIX_BYTES])
+            if plan is None or plan.make is None or (raw := record.key) is None:
+                if plan is None or plan.wanted:
+                    self._read(record, plan, adds, routed)
+                continue  # most records of a busy topic end here
+            key = keys.get(raw) or self._key(raw)
+            timestamp = record.timestamp
+            try:
+                event = plan.make(value, (record.topic, record.partition, record.offset), key, timestamp)
+            except Exception:  # noqa: BLE001 whatever it stumbles over, fastavro's answer counts
+                self._read(record, plan, adds, routed)
+                continue
+            for target in plan.targets:
+                add, note = adds[target]
+                add(event)
+                note(timestamp)
         return found, routed
 
     # ---- inside
+
+    def _read(self, record: Record, plan: Plan | None, adds: Adds, routed: list[tuple[Record, str, str]]) -> None:
+        """Read one record the long way."""
+        decoded = None
+        if plan is None:
+            planned = self.plan(record)
+            if planned is None:
+                return
+            plan, decoded = planned
+        fields = self.fields(plan, record, decoded)
+        for field in plan.routes:
+            text = key_text(fields.get(field))
+            if text is not None:
+                routed.append((record, field, text))
+        if not plan.targets or record.key is None:
+            return
+        key, place = self._key(record.key), (record.topic, record.partition, record.offset)
+        event = self.event(plan, fields, place, key, record.timestamp)
+        for target in plan.targets:
+            add, note = adds[target]
+            add(event)
+            note(record.timestamp)
+
+    def _key(self, raw: bytes) -> str:
+        key = self._keys.get(raw)
+        if key is None:
+            key = self._keys[raw] = raw.decode("utf-8", "backslashreplace")
+        return key
 
     def _of_schema(self, event_type: str, prefix: bytes) -> Plan:
         schema_id = int.from_bytes(prefix[1:], "big", signed=True)
@@ -278,14 +316,6 @@ PLANS_MAX: Final = 10_000
 def _reads(need: Need, event_type: str) -> bool:
     types = need.definition.types
     return not types or event_type in types
-
-
-def scalar(value: object) -> object:
-    """Return a value as conditions know it: a number, a string, a boolean or null."""
-    kind = value.__class__
-    if kind is str or kind is int or kind is bool:
-        return value
-    return value if kind is float and math.isfinite(value) else None  # type: ignore[arg-type] # it is a float
 
 
 def key_text(value: object) -> str | None:

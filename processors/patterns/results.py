@@ -9,11 +9,9 @@ The id of a match is made of its version and its first and last event, so it is 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from processors.core.cep.outputs import EventFields, Evicted, Match, PartialMatch, Stages, TimedOut
 from processors.patterns.wire import Places, long_bytes, text_bytes
 from schemas.avro import PREFIX_BYTES, parsed, write_body
 from schemas.cep import (
@@ -29,12 +27,14 @@ from schemas.cep import (
 from schemas.cloudevents import CONTENT_TYPE, SPEC_VERSION, rfc3339
 
 if TYPE_CHECKING:
+    from processors.core.cep.conditions import Node
+    from processors.core.cep.outputs import EventFields, Evicted, Match, PartialMatch, TimedOut
     from processors.patterns.options import CepOptions
     from schemas.events import Event
     from streams.codec import Codec
     from streams.turns.batch import Batch
 
-__all__ = ["Results", "Writer", "first_and_last"]
+__all__ = ["Results", "Writer"]
 
 TOPIC_CHARS_MAX: Final = 200
 """Characters of a topic's name in an id: two names and the numbers have to fit into 512."""
@@ -101,33 +101,33 @@ class Results:
         self._place = f"{batch.topic}/{batch.partition}"
         self._source = ("ce_source", f"/antiphon/{self._place}".encode())
         self._time = ("ce_time", rfc3339(self._now).encode())
-        self._ids: Counter[str] = Counter()
+        self._ids: dict[str, int] = {}
+        self._heads: dict[tuple[type[Event], str, int], bytes] = {}
         self._places, self._detected_at = Places(), long_bytes(self._now)
 
     def matched(self, name: str, version: int, matches: Iterable[Match]) -> None:
         """Write matches."""
         for match in matches:
-            first, last = first_and_last(match.stages)
-            started, ended = match.started, last["ts"]
+            taken = self._places.taken(match.node)
+            started, ended = match.started, taken[2]["ts"]
             rest = long_bytes(started) + long_bytes(ended) + long_bytes(ended - started)
-            self._about(PatternMatched, name, version, match.key, match.stages, rest, first, last)
+            self._about(PatternMatched, name, version, match.key, taken, rest)
 
     def timed_out(self, name: str, version: int, found: Iterable[TimedOut]) -> None:
         """Write partial matches whose window ended."""
         for one in found:
-            first, last = first_and_last(one.stages)
-            rest = long_bytes(first["ts"]) + long_bytes(one.ts)
-            self._about(PatternTimedOut, name, version, one.key, one.stages, rest, first, last)
+            taken = self._places.taken(one.node)
+            self._about(PatternTimedOut, name, version, one.key, taken, long_bytes(taken[1]["ts"]) + long_bytes(one.ts))
 
     def evicted(self, name: str, version: int, found: Iterable[Evicted]) -> None:
         """Write partial matches that had to go for a limit."""
         for one in found:
-            self._evicted(name, version, one.key, one.stages, one.reason)
+            self._evicted(name, version, one.key, one.node, one.reason)
 
     def dropped(self, name: str, version: int, key: str, found: Iterable[PartialMatch], reason: str) -> None:
         """Write partial matches that went with their version."""
         for one in found:
-            self._evicted(name, version, key, one.stages, reason)
+            self._evicted(name, version, key, one.node, reason)
 
     def failed(self, name: str, version: int, key: str, event: EventFields | None, reason: str) -> None:
         """Write that a key's state was given up."""
@@ -158,10 +158,9 @@ class Results:
 
     # ---- inside
 
-    def _evicted(self, name: str, version: int, key: Any, stages: Stages, reason: str) -> None:  # noqa: ANN401 text, to the engine any
-        first, last = first_and_last(stages)
-        rest = long_bytes(first["ts"]) + self._places.text(reason)
-        self._about(PartialMatchEvicted, name, version, key, stages, rest, first, last)
+    def _evicted(self, name: str, version: int, key: Any, node: Node | None, reason: str) -> None:  # noqa: ANN401 text, to the engine any
+        taken = self._places.taken(node)
+        self._about(PartialMatchEvicted, name, version, key, taken, long_bytes(taken[1]["ts"]) + self._places.text(reason))
 
     def _about(
         self,
@@ -169,24 +168,23 @@ class Results:
         name: str,
         version: int,
         key: Any,  # noqa: ANN401 text, to the engine any
-        stages: Stages,
+        taken: tuple[bytes, EventFields, EventFields],
         rest: bytes,
-        first: EventFields,
-        last: EventFields,
     ) -> None:
         """Write a match or a partial match; `rest` is what its schema has between the stages and `detected_at`."""
-        places = self._places
+        stages, first, last = taken
         topic, partition, offset = last["id"]
         from_topic, from_partition, from_offset = first["id"]
         begins = f"{from_partition}/{from_offset}"
         if from_topic != topic:
             begins = f"{from_topic[:TOPIC_CHARS_MAX]}/{begins}"
         place = f"{topic}/{partition}/{offset}"
-        prefix = self._kinds[cls][1]
-        value = b"".join(
-            (prefix, places.text(name), long_bytes(version), text_bytes(key), places.stages(stages), rest, self._detected_at)
-        )
-        self._send(cls, key, value, f"{version}/{begins}-{place[-TOPIC_CHARS_MAX:]}{_ENDS[cls]}", place)
+        head = self._heads.get((cls, name, version))
+        if head is None:
+            head = self._heads[cls, name, version] = self._kinds[cls][1] + text_bytes(name) + long_bytes(version)
+        raw = key.encode()
+        value = b"".join((head, long_bytes(len(raw)), raw, stages, rest, self._detected_at))
+        self._send(cls, raw, value, f"{version}/{begins}-{place[-TOPIC_CHARS_MAX:]}{_ENDS[cls]}", place)
 
     def _write(
         self, cls: type[Event], name: str, version: int, key: str | None, fields: dict[str, Any], place: str, cause: str
@@ -195,34 +193,18 @@ class Results:
         fields["pattern"], fields["version"], fields["detected_at"] = name, version, self._now
         if key is not None:
             fields["correlation_key"] = key
-        self._send(cls, name if key is None else key, write_body(prefix, schema, fields), place, cause)
+        self._send(cls, (name if key is None else key).encode(), write_body(prefix, schema, fields), place, cause)
 
-    def _send(self, cls: type[Event], key: str, value: bytes, place: str, cause: str) -> None:
+    def _send(self, cls: type[Event], key: bytes, value: bytes, place: str, cause: str) -> None:
         topic, _, _, kind = self._kinds[cls]
-        number = self._ids[place] = self._ids[place] + 1
-        headers = [_VERSION_HEADER, kind, ("ce_id", f"{place}/{number}".encode()), self._source, self._time]
+        number = self._ids[place] = self._ids.get(place, 0) + 1
+        identity = ("ce_id", f"{place}/{number}".encode())
         if cause:
             raw = cause.encode()
-            headers += [("ce_correlationid", raw), ("ce_causationid", raw)]
-        headers.append(_CONTENT_HEADER)
-        self._batch.send(topic, key=key.encode(), value=value, headers=headers)
-
-
-def first_and_last(stages: Stages) -> tuple[EventFields, EventFields]:
-    """Return the first and the last event of a partial match: by time; by offset where times are equal, as they were taken."""
-    events = [event for taken in stages.values() for event in taken]
-    first = last = events[0]
-    for event in events:
-        ts = event["ts"]
-        if ts < first["ts"] or (ts == first["ts"] and _before(event, first)):
-            first = event
-        if ts > last["ts"] or (ts == last["ts"] and not _before(event, last)):
-            last = event
-    return first, last
-
-
-def _before(event: EventFields, other: EventFields) -> bool:
-    """Return whether an event stands before another on the same log."""
-    topic, partition, offset = event["id"]
-    other_topic, other_partition, other_offset = other["id"]
-    return bool(topic == other_topic and partition == other_partition and offset < other_offset)
+            headers = [
+                _VERSION_HEADER, kind, identity, self._source, self._time,
+                ("ce_correlationid", raw), ("ce_causationid", raw), _CONTENT_HEADER,
+            ]  # fmt: skip
+        else:
+            headers = [_VERSION_HEADER, kind, identity, self._source, self._time, _CONTENT_HEADER]
+        self._batch.send(topic, key=key, value=value, headers=headers)

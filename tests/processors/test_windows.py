@@ -111,7 +111,7 @@ class Worker:
         """Return the next record of a topic."""
         offset = self.offsets[topic]
         self.offsets[topic] = offset + 1
-        return FetchedRecord(topic, 0, offset, self.now, 0, b"k", value, None, 0, 0, tuple(headers))
+        return FetchedRecord(topic, 0, offset, self.now, 0, b"k", value, tuple(headers))
 
     def change(self, ts: int, *, agent: str = "a", task: str = "t") -> FetchedRecord:
         """Return a record with a typed event, as Avro."""

@@ -362,7 +362,9 @@ class GeneralBackend:
         for partial in sorted((p for p in state.partial if p[2] is not None), key=lambda p: p[0]):
             deadline = self._deadline(partial)
             ends = None if deadline == NEVER else deadline
-            found.append(PartialMatch(stages_of(partial[2]), partial[1].name, partial[3], ends, partial[1].kind == "pending"))
+            found.append(
+                PartialMatch(stages_of(partial[2]), partial[1].name, partial[3], ends, partial[1].kind == "pending", partial[2])
+            )
         return found
 
 

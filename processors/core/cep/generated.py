@@ -231,7 +231,7 @@ class GeneratedBackend:
         """The partial matches as they stand, oldest first."""
         window = self.automaton.window_ms
         return [
-            PartialMatch(stages_of(node), at.name, node[3], node[3] + window if window else None, at.kind == "pending")
+            PartialMatch(stages_of(node), at.name, node[3], node[3] + window if window else None, at.kind == "pending", node)
             for at, node in sorted(self._held(state), key=lambda pair: pair[1][3])
         ]
 

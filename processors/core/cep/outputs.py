@@ -120,6 +120,7 @@ class PartialMatch:
         started: Time of its first event, ms.
         deadline: When its time runs out, ms; None is never.
         pending: Whether the end of that time makes it a match.
+        node: The last event of its chain.
     """
 
     stages: Stages
@@ -127,6 +128,7 @@ class PartialMatch:
     started: int
     deadline: int | None
     pending: bool
+    node: Node | None = field(compare=False, repr=False)
 
 
 def evicted_because(partial_matches_max: int) -> str:

@@ -71,9 +71,7 @@ class Bench:
         """Let another process have the lane: it knows the tables' changelogs and the patterns topic, and nothing else."""
         for table in (self.lanes, self.states):
             table.parts = MemoryParts(table.codec)
-            records = [
-                FetchedRecord("log", 0, i, 0, 0, key, value, None, 0, 0, ()) for i, (key, value) in enumerate(table.log.items())
-            ]
+            records = [FetchedRecord("log", 0, i, 0, 0, key, value, ()) for i, (key, value) in enumerate(table.log.items())]
             table.parts.load(0, records)
         app: Any = SimpleNamespace(
             codec=self.codec,
@@ -112,9 +110,7 @@ class Bench:
             self.offsets[topic] = offset + 1
             key = event.get("_key", "k")
             value = given.get("value") or json.dumps(body).encode()
-            made.append(
-                FetchedRecord(topic, 0, offset, self.now, 0, None if key is None else key.encode(), value, None, 0, 0, ())
-            )
+            made.append(FetchedRecord(topic, 0, offset, self.now, 0, None if key is None else key.encode(), value, ()))
         return made
 
     def batch(self, records: list[FetchedRecord], topic: str = SOURCE, *, commit: bool = True, after_ms: int = 1) -> Batch:
@@ -167,7 +163,7 @@ class Bench:
         for key, value, headers in keyed:
             offset = self.offsets.get(KEYED, 0)
             self.offsets[KEYED] = offset + 1
-            records.append(FetchedRecord(KEYED, 0, offset, self.now, 0, key, value, None, 0, 0, tuple(headers)))
+            records.append(FetchedRecord(KEYED, 0, offset, self.now, 0, key, value, tuple(headers)))
         assert all({REKEYING.origin_header, REKEYING.field_header} <= dict(record.headers).keys() for record in records)
         self.batch(records, KEYED)
 
