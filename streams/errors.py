@@ -30,6 +30,7 @@
     ├── RedriveSuperseded               operator  (streams.deadletters) another redrive of the topic took over (retryable)
     ├── QueueFull                       caller    more in flight than the limit (retryable)
     ├── ProcessorError                  bug       a processor raised, or is unknown
+    │   └── CannotGoOn                  operator  a processor stops its worker: any record would be read wrongly
     ├── PatternError                    caller    (processors.core.cep.automaton) a pattern that cannot mean anything
     ├── ExpressionError                 caller    (processors.core.cep.expressions) a condition that cannot mean anything
     ├── DefinitionError                 caller    (processors.core.cep.loading) a file of definitions: every mistake at its line
@@ -59,6 +60,7 @@ __all__ = [
     "BrokerError",
     "BrokerStartFailed",
     "BrokerUnavailable",
+    "CannotGoOn",
     "DownloadFailed",
     "JavaMissing",
     "PartitionMismatch",
@@ -295,3 +297,12 @@ class ProcessorError(AntiphonError):
 
     retryable: ClassVar[bool] = False
     fault: ClassVar[Fault] = "bug"
+
+
+class CannotGoOn(ProcessorError):
+    """A processor raises it to stop its worker: not a record is wrong, but what it would be read with.
+
+    Nothing of the batch counts and no record becomes a dead letter; whoever has the partition next begins there.
+    """
+
+    fault: ClassVar[Fault] = "operator"

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from processors.patterns.control import words
 from processors.patterns.follower import Follower, Snapshot
 from processors.patterns.lane import Lane, LaneBatch
 from processors.patterns.reading import Reading, Taken
@@ -92,6 +93,10 @@ class Cell:
                 return f"it names topic {name!r}, and this app reads {known}: add it to AGENT_CEP_TOPICS and restart the workers"
             if name in options.keyed_topics and definition.key is None:
                 return f"topic {name!r} is read for patterns with a key only (AGENT_CEP_KEYED_TOPICS)"
+        try:
+            self._shelf.get(control.version, definition)  # here and not in a lane, where it would be in every batch's way
+        except Exception as error:  # noqa: BLE001 whatever it is, it is this pattern's
+            return f"it cannot be compiled ({words(error)})"
         return ""
 
     # ---- batches
@@ -145,7 +150,7 @@ class Cell:
             topics_of=self._topics_of,
             sources_of=self._sources_of,
         )
-        work.open()
+        work.open(self._follower.current)
         work.apply(self._follower.current)
         return work
 

@@ -23,7 +23,7 @@ from processors.core.cep.expressions import ExpressionError
 from processors.core.cep.model import Definition
 from schemas.errors import AntiphonError, Fault
 
-__all__ = ["CONTROL_BYTES_MAX", "Control", "ControlError", "encode", "read"]
+__all__ = ["CONTROL_BYTES_MAX", "Control", "ControlError", "encode", "read", "words"]
 
 FORMAT: Final = 1
 CONTROL_BYTES_MAX: Final = 500_000
@@ -143,11 +143,12 @@ def definition_of(data: object) -> Definition:
         definition = Definition.model_validate(data)
         compile_pattern(definition.pattern)
     except (ValidationError, PatternError, ExpressionError, RecursionError) as error:
-        raise ControlError(_words(error)) from None
+        raise ControlError(words(error)) from None
     return definition
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
+    """Return why a definition is none, in a line."""
     if isinstance(error, ValidationError):
         found = [f"{'.'.join(map(str, one['loc'])) or 'definition'}: {one['msg']}" for one in error.errors(include_url=False)]
         text = "; ".join(found)

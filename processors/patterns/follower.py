@@ -36,6 +36,8 @@ RECORDS_MAX: Final = 500
 """Records of one poll."""
 REFUSED_MAX: Final = 1_000
 """Refused records remembered, so that each is reported once; the oldest are forgotten first."""
+REMOVED_MAX: Final = 10_000
+"""Removals remembered, so that a pause or resume that crossed with one does not bring the pattern back; about 1 MB."""
 PARTITION: Final = 0
 """The patterns topic has one partition: its offsets are the order of all changes."""
 
@@ -80,6 +82,7 @@ class Teller:
         self._controls: dict[str, Control] = {}
         self._kept: set[str] = set()
         self._refused: list[Refused] = []
+        self._removed: dict[str, int] = {}
         self._seq = self._end = 0
 
     def take(self, key: bytes | None, value: bytes | None, offset: int) -> None:
@@ -91,18 +94,25 @@ class Teller:
             known = self._controls.get(control.name)
             if known is not None and control.version < known.version:
                 raise ControlError(f"it names version {control.version}, and {known.version} is known: it was overtaken")
+            if control.version < self._removed.get(control.name, -1):
+                raise ControlError(f"it names version {control.version}, which was removed: publish it again")
             if control.definition is not None and (problem := self._check(control)):
                 raise ControlError(problem)
         except ControlError as error:
             log.error("pattern %r, record %s of the patterns topic is refused: %s", name, offset, error)  # noqa: TRY400 its words say all
             self._refused = [*self._refused, Refused(name, offset, str(error))][-REFUSED_MAX:]
-            self._kept.add(name)
+            if name not in self._removed:
+                self._kept.add(name)
             return
         self._kept.discard(control.name)
         if control.definition is None:
             self._controls.pop(control.name, None)
+            self._removed[control.name] = offset
+            if len(self._removed) > REMOVED_MAX:
+                del self._removed[next(iter(self._removed))]
         else:
             self._controls[control.name] = control
+            self._removed.pop(control.name, None)
 
     def snapshot(self) -> Snapshot:
         """Return what has been said so far."""

@@ -22,13 +22,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from processors.core.cep.snapshot import StateMismatch
+from processors.patterns.control import words
 from processors.patterns.needs import drains_into
 from processors.patterns.results import Results
-from processors.patterns.versions import Run
+from processors.patterns.versions import Compiled, Run
 from processors.patterns.work import Work
+from streams.errors import CannotGoOn
 
 if TYPE_CHECKING:
     from processors.patterns.control import Control
@@ -98,16 +100,20 @@ class LaneBatch:
 
     # ---- before and after
 
-    def open(self) -> None:
-        """Make the memory fit the tables."""
+    def open(self, snapshot: Snapshot) -> None:
+        """Make the memory fit the tables.
+
+        Raises:
+            CannotGoOn: A version that is to run was stored by a release that knows more than this one.
+        """
         lane = self._lane
         stored = self._lanes.get(LANE)
         token = "" if stored is None else stored["token"]
         known, lane.token = lane.token, None  # until the batch is done: what raises leaves a memory that nobody trusts
         if known != token:
-            self._load(0 if stored is None else stored["control"])
+            self._load(0 if stored is None else stored["control"], snapshot)
 
-    def _load(self, control: int) -> None:
+    def _load(self, control: int, snapshot: Snapshot) -> None:
         lane, lanes = self._lane, self._lanes
         lane.runs, lane.seq, lane.control = {}, -1, control
         lane.epoch += 1
@@ -115,7 +121,7 @@ class LaneBatch:
             if key[0] != "version":
                 continue
             version = key[1]
-            compiled = self._shelf.get(version, value["definition"])
+            compiled = self._compiled(version, value, snapshot)
             clock = lanes.get(("marks", version))
             run = lane.runs[version] = Run.load(version, compiled, value["status"], clock, value["reason"], dict(value["told"]))
             run.since = self._batch.now_ms
@@ -129,6 +135,23 @@ class LaneBatch:
                 owner.to_drop.append(key)
         for run in lane.runs.values():
             run.indexed()
+            if run.compiled.problem and run.status != "dropping":
+                self._drop(run, "replaced" if run.name in snapshot.controls else "removed")
+
+    def _compiled(self, version: int, stored: dict[str, Any], snapshot: Snapshot) -> Compiled:
+        """Return a stored version, ready to run, or what stands for it where it is only to be deleted."""
+        try:
+            return self._shelf.get(version, stored["definition"])
+        except Exception as problem:
+            name = stored["name"]
+            now = snapshot.controls.get(name)
+            over = (now is None and name not in snapshot.kept) or (now is not None and now.version > version)
+            if stored["status"] != "dropping" and not (over and snapshot.end >= self._lane.control):
+                raise CannotGoOn(
+                    f"pattern {name!r}, version {version}, runs on partition {self._batch.partition} and cannot be run by this "
+                    f"release ({words(problem)}): run the release that published it, or remove or replace it"
+                ) from problem
+            return Compiled.gone(name, words(problem), self._shelf.catalogue)
 
     def close(self) -> None:
         """Store what changed of the lane itself."""
@@ -203,6 +226,8 @@ class LaneBatch:
 
     def _drop(self, run: Run, reason: str) -> None:
         run.reason = reason
+        if run.compiled.problem:  # which topics it read is not known, so it is told on the first that brings a batch
+            self._results.activated(run.name, run.version, reason.partition(":")[0], self._batch.effects.next_offset)
         run.to_drop = [key for version, key in self._rows if version == run.version]
         self._set(run, "dropping")
 
@@ -277,7 +302,7 @@ class LaneBatch:
         dropped, run.to_drop = run.to_drop[:DROP_MAX], run.to_drop[DROP_MAX:]
         for key in dropped:
             row: Row = rows[run.version, key]
-            if run.reason != "removed":
+            if run.reason != "removed" and not run.compiled.problem:
                 try:
                     state = row.state(matcher)
                 except StateMismatch as problem:

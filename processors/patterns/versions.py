@@ -22,6 +22,7 @@ Status = Literal["active", "paused", "draining", "dropping"]
 
 COMPILED_MAX: Final = 1_000
 """Compiled versions kept by a process; those that no lane runs go when there are more."""
+_NOTHING: Final = {"stages": [{"name": "nothing", "where": "false"}]}
 STALE_MIN: Final = 1_000
 """Stale entries of a heap that nobody minds."""
 
@@ -36,7 +37,10 @@ class Compiled:
         ending: As `draining`, with events that came after: it begins nothing. The states of the two are the same.
         stepwise: Whether waits must end one by one: with a skip strategy, what ends first decides what may still end.
         bounds: What is promised about the times of its events.
+        problem: Why it stands for a version that cannot be run here, which is to be deleted only; empty as a rule.
     """
+
+    problem = ""
 
     def __init__(self, definition: Definition, catalogue: Catalogue, rekeyed: frozenset[str]) -> None:
         automaton = compile_pattern(definition.pattern)
@@ -55,6 +59,13 @@ class Compiled:
         """The definition."""
         return self.need.definition
 
+    @classmethod
+    def gone(cls, name: str, problem: str, catalogue: Catalogue) -> Compiled:
+        """Return what stands for a version that cannot be run here and is to be deleted."""
+        made = cls(Definition.model_validate({"name": name, "topics": [], "pattern": _NOTHING}), catalogue, frozenset())
+        made.problem = problem
+        return made
+
 
 class Shelf:
     """The compiled versions of a process.
@@ -65,7 +76,7 @@ class Shelf:
     """
 
     def __init__(self, catalogue: Catalogue, rekeyed: frozenset[str] = frozenset()) -> None:
-        self._catalogue, self._rekeyed = catalogue, rekeyed
+        self.catalogue, self._rekeyed = catalogue, rekeyed
         self._compiled: dict[int, Compiled] = {}
 
     def get(self, version: int, definition: Definition | dict[str, Any]) -> Compiled:
@@ -76,7 +87,7 @@ class Shelf:
                 definition = Definition.model_validate(definition)
             if len(self._compiled) >= COMPILED_MAX:
                 self._compiled.clear()
-            compiled = self._compiled[version] = Compiled(definition, self._catalogue, self._rekeyed)
+            compiled = self._compiled[version] = Compiled(definition, self.catalogue, self._rekeyed)
         return compiled
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from faust.types import TP
 
 from streams.core.deadletters import ERROR, dead_letter_headers
-from streams.errors import AntiphonError, ProcessorError
+from streams.errors import AntiphonError, CannotGoOn, ProcessorError
 from streams.turns.batch import Batch, Effects
 from streams.turns.committer import Refusal, Turn
 from streams.turns.lanes import Chunk, Lane, Lanes
@@ -297,6 +297,10 @@ class Runner:
         lane.running = lane.chunk = None
         if lane.fired is not None:
             lanes.due[chunk.tp] = lane.fired  # nothing of the batch counts, so its timer has not fired
+        if isinstance(error, CannotGoOn):
+            self.forget()
+            self._run(self._shell.broken(error))
+            return
         records = chunk.records
         if len(records) > 1:
             middle = len(records) // 2

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from processors.patterns.follower import Snapshot
 from processors.patterns.lane import DROP_MAX
 from schemas.cep import PatternMatched
 from schemas.errors import MalformedRecord
 from schemas.work import FileChanged
+from streams.errors import CannotGoOn
 from tests.processors.patterns.lane_bench import KEYED, NOW, SOURCE, Bench, event, pattern, stage
 
 FOLLOWED = pattern("followed", stage("a"), stage("b"), within_ms=1_000)
@@ -200,6 +202,79 @@ def test_a_change_in_a_dropped_batch_comes_again() -> None:
     assert bench.found() == [(version, "k", {"a": [0], "b": [1]})]
 
 
+# ---- a release that knows less
+
+
+def from_a_newer_release(bench: Bench) -> None:
+    """Let the stored definitions have a word that this release does not know, and another worker take the lane."""
+    for key, value in bench.lanes.log.items():
+        if value is not None:
+            bench.lanes.log[key] = value.replace(b'"relaxed"', b'"newer"')
+    bench.other_worker()
+
+
+def test_a_version_that_cannot_be_run_stops_the_worker() -> None:
+    """No record is to blame, so none becomes a dead letter; the worker that can run it goes on where the last one stopped."""
+    bench = Bench()
+    version = bench.publish(FOLLOWED)
+    bench.feed(event("a", 0))
+    before = dict(bench.lanes.log)
+    from_a_newer_release(bench)
+    for _ in range(2):
+        with pytest.raises(
+            CannotGoOn, match=r"'followed', version 0, .* cannot be run by this release \(pattern.stages.0.contiguity"
+        ):
+            bench.feed(event("b", 1))
+    bench.lanes.log.update(before)
+    bench.other_worker()
+    bench.offsets["in"] = 1
+    bench.feed(event("b", 1))
+    assert bench.found() == [(version, "k", {"a": [0], "b": [1]})]
+
+
+@pytest.mark.parametrize("status", ["active", "draining", "dropping"])
+def test_a_version_that_cannot_be_run_goes_when_it_is_removed(status: str) -> None:
+    """Deleting needs no understanding: its rows go, whatever it was doing, and that is said."""
+    bench = Bench()
+    bench.publish(FOLLOWED)
+    bench.feed(event("a", 0), event("a", 0, key="l"))
+    if status == "draining":
+        bench.publish(newer(FOLLOWED))
+        bench.feed()
+    bench.control("followed", None)
+    if status == "dropping":
+        bench.feed(event("a", 1))
+    from_a_newer_release(bench)
+    for ts in (2, 3):
+        bench.feed(event("b", ts))
+    assert [value for value in bench.states.log.values() if value is not None] == []
+    assert [key for key, value in bench.lanes.log.items() if value is not None] == [b'["lane"]']
+    assert [action for _, action, _ in actions(bench)][-1] == "removed"
+
+
+def test_a_version_that_cannot_be_run_goes_when_it_is_replaced() -> None:
+    """A version that this release can run takes its place; of the old one's partial matches nothing can be told."""
+    bench = Bench()
+    bench.publish(FOLLOWED)
+    bench.feed(event("a", 0))
+    from_a_newer_release(bench)
+    new = bench.publish(newer(FOLLOWED))
+    bench.feed(event("b", 1), event("a", 2), event("b", 3))
+    assert bench.found() == [(new, "k", {"a": [2], "b": [3]})]
+    assert actions(bench)[1:] == [(0, "replaced", 4), (new, "activated", 1)]
+
+
+def test_a_worker_that_is_behind_on_the_patterns_topic_deletes_nothing() -> None:
+    """It does not know a pattern that another worker has brought: that it is not on the topic means nothing yet."""
+    bench = Bench()
+    bench.publish(FOLLOWED)
+    bench.feed(event("a", 0))
+    from_a_newer_release(bench)
+    bench.cell._follower.current = Snapshot(seq=1)
+    with pytest.raises(CannotGoOn):
+        bench.feed(event("b", 1))
+
+
 # ---- the patterns topic
 
 
@@ -234,6 +309,22 @@ def test_a_pause_that_was_overtaken_changes_nothing() -> None:
     bench.feed(event("a", 0), event("b", 1))
     assert bench.found() == [(new, "k", {"a": [0], "b": [1]})]
     assert "overtaken" in bench.of("refused")[0]["reason"]
+
+
+def test_a_resume_that_crossed_with_a_removal_does_not_bring_the_pattern_back() -> None:
+    """It names a version that was removed before it; published anew, the pattern has a version of its own."""
+    bench = Bench()
+    old = bench.publish(FOLLOWED)
+    bench.feed(event("a", 0))
+    bench.control("followed", None)
+    bench.publish(FOLLOWED, paused=False, version=old)
+    bench.feed(event("a", 1), event("b", 2))
+    assert bench.found() == []
+    assert bench.rows(old) == []
+    assert "which was removed" in bench.of("refused")[0]["reason"]
+    new = bench.publish(FOLLOWED)
+    bench.feed(event("a", 3), event("b", 4))
+    assert bench.found() == [(new, "k", {"a": [3], "b": [4]})]
 
 
 # ---- time

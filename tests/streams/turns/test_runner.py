@@ -13,7 +13,7 @@ from faust.types import TP
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.errors import BrokerUnavailable, ProcessorError, TopicMissing
+from streams.errors import BrokerUnavailable, CannotGoOn, ProcessorError, TopicMissing
 from streams.turns import runner as module
 from streams.turns.batch import Batch
 from streams.turns.committer import Refusal
@@ -614,6 +614,23 @@ async def test_a_refusal_for_good_stops_the_worker() -> None:
     await bench.until(lambda: bench.shell.errors != [])
     assert "TOPIC_AUTHORIZATION_FAILED (not yours)" in str(bench.shell.errors[0])
     assert bench.shell.refusals == []
+    assert bench.runner.lanes is None
+
+
+async def test_a_processor_can_stop_its_worker() -> None:
+    """No record is to blame: none becomes a dead letter, nothing of the batch counts, and no other batch begins."""
+
+    async def outdated(batch: Batch) -> None:
+        batch.send("out", key=None, value=b"x")
+        raise CannotGoOn("state of a newer release")
+
+    bench = Bench(outdated)
+    bench.open(A)
+    await bench.idle()
+    bench.offer(records([0, 1, 2]))
+    await bench.until(lambda: bench.shell.errors != [])
+    assert [str(error) for error in bench.shell.errors] == ["state of a newer release"]
+    assert bench.committer.offsets() == []
     assert bench.runner.lanes is None
 
 
