@@ -149,6 +149,7 @@ class Cell:
             results=Results(batch, self._writer),
             topics_of=self._topics_of,
             sources_of=self._sources_of,
+            row_bytes_max=self._app.options.record_bytes_max * 9 // 10,
         )
         work.open(self._follower.current)
         work.apply(self._follower.current)

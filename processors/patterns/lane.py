@@ -78,6 +78,7 @@ class LaneBatch:
         results: Where to write.
         topics_of: The full names of the topics whose batches bring a version its events.
         sources_of: The sources, "topic/partition", from which a version's events may come on this lane.
+        row_bytes_max: Bytes of a row.
     """
 
     _counter = 0
@@ -93,9 +94,11 @@ class LaneBatch:
         results: Results,
         topics_of: Callable[[Run], Iterable[str]],
         sources_of: Callable[[Run, int], Iterable[str]],
+        row_bytes_max: int,
     ) -> None:
         self._lane, self._batch, self._lanes, self._rows = lane, batch, lanes, rows
         self._shelf, self._results, self._topics_of, self._sources_of = shelf, results, topics_of, sources_of
+        self._row_bytes_max = row_bytes_max
         self._changed = False
 
     # ---- before and after
@@ -280,7 +283,7 @@ class LaneBatch:
                 continue
             if run.name in paused:
                 continue
-            work = Work(run, self._rows, self._results, now)
+            work = Work(run, self._rows, self._results, now, row_bytes_max=self._row_bytes_max)
             unread = behind(run)
             run.marks.hear(now, unread, listening_since_ms=run.since)
             if run.version in found:

@@ -39,10 +39,11 @@ class Row:
         first: The time of the earliest event that waits; None where none does.
     """
 
-    __slots__ = ("_matcher", "_raw", "_state", "_waiting", "due", "first")
+    __slots__ = ("_encoded", "_matcher", "_raw", "_state", "_waiting", "due", "first")
 
     def __init__(self, matcher: Matcher, state: Any, waiting: Sequence[Waiting], due: int | None) -> None:  # noqa: ANN401 the engine's own
         self._raw: bytes | None = None
+        self._encoded: bytes | None = None
         self._matcher: Matcher | None = matcher
         self._state, self._waiting, self.due = state, waiting, due
         self.first = min((event["ts"] for event, _ in waiting), default=None)
@@ -51,6 +52,7 @@ class Row:
     def read(cls, raw: bytes) -> Row:
         """Return the row that these bytes are."""
         row = cls.__new__(cls)
+        row._encoded = None
         content = orjson.loads(raw)
         waiting = [(_event(event), starts) for event, starts in content["waiting"]]
         row._raw, row._matcher, row._state = (None if content["state"] is None else raw), None, None
@@ -81,12 +83,16 @@ class Row:
         """Return the row's bytes."""
         if self._raw is not None:
             return self._raw
+        if self._encoded is not None:  # asked for its size before: wanted once more, when it is written
+            encoded, self._encoded = self._encoded, None
+            return encoded
         dumped = None if self._state is None or self._matcher is None else self._matcher.dump(self._state)
         return orjson.dumps({"due": self.due, "state": dumped, "waiting": self._waiting})
 
     def size(self) -> int:
         """Return how many bytes it has."""
-        return len(self.encode())
+        self._encoded = self.encode()
+        return len(self._encoded)
 
 
 class RowCodec(JsonCodec):

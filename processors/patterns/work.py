@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["KEYS_MAX", "Finds", "Rows", "Work"]
 
 ROW_BYTES_MAX: Final = 900_000
-"""Bytes of a row: what Kafka takes as one record unless told otherwise, with room for its key."""
+"""Bytes of a row unless told otherwise: nine tenths of what Kafka then takes as one record, the rest is for its key."""
 KEYS_MAX: Final = 5_000
 """Keys whose waits end in one batch: about as long as a batch of records takes. What is left comes in the next, at once."""
 
@@ -73,12 +73,13 @@ class Work:
         rows: The table of states as the batch sees it.
         results: Where to write what is found.
         now_ms: The batch's clock.
+        row_bytes_max: Bytes of a row.
     """
 
-    def __init__(self, run: Run, rows: Rows, results: Finds, now_ms: int) -> None:
+    def __init__(self, run: Run, rows: Rows, results: Finds, now_ms: int, *, row_bytes_max: int = ROW_BYTES_MAX) -> None:
         from processors.patterns.rows import Row
 
-        self._row = Row
+        self._row, self._row_bytes_max = Row, row_bytes_max
         self._run, self._rows, self._results, self._now = run, rows, results, now_ms
         self._matcher, self._version = run.matcher, run.version
         self._reset()
@@ -318,16 +319,17 @@ class Work:
         make, results = self._row, self._results
         for key, row in self._before.items():
             state, waiting = states.get(key), self._waiting.get(key, ())
-            if released and state is not None and (size := make(matcher, state, waiting, None).size()) > ROW_BYTES_MAX:
-                results.failed(run.name, version, key, None, f"its row has {size} bytes, at most {ROW_BYTES_MAX} are kept")
-                state = None
-            if state is None and not waiting:
+            due = None if state is None else matcher.deadline(state)
+            new = None if state is None and not waiting else make(matcher, state, waiting, due)
+            if released and new is not None and state is not None and (size := new.size()) > self._row_bytes_max:
+                results.failed(run.name, version, key, None, f"its row has {size} bytes, at most {self._row_bytes_max} are kept")
+                new, due = (make(matcher, None, waiting, None) if waiting else None), None
+            if new is None:
                 if row is not None:
                     del rows[version, key]
                     run.rows -= 1
                 continue
-            due = None if state is None else matcher.deadline(state)
-            new = rows[version, key] = make(matcher, state, waiting, due)
+            rows[version, key] = new
             if row is None:
                 run.rows += 1
             if due is not None and (row is None or row.due != due):

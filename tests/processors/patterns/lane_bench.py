@@ -75,7 +75,7 @@ class Bench:
             table.parts.load(0, records)
         app: Any = SimpleNamespace(
             codec=self.codec,
-            options=SimpleNamespace(client={"bootstrap.servers": "nowhere:1"}),
+            options=SimpleNamespace(client={"bootstrap.servers": "nowhere:1"}, record_bytes_max=1_000_000),
             caught_up=lambda _topic, _partition: not self.behind,
             source_partitions=1,
             wake=lambda: None,
