@@ -8,9 +8,8 @@
         reply = await mesh.request(ReviewAsked(...), reply_type=ReviewGiven)
 
 Guarantees: what `publish` returns is on all replicas; what `publish_soon` accepted is delivered, or its error is raised by
-`flush` or at the
-end of the block, or given to `on_error`. Memory is bounded: a slow broker makes publishers wait. Each event gets an id that
-sorts by time, its source, its time and the current trace, where it has none. A mesh belongs to one event loop.
+`flush` or at the end of the block, or given to `on_error`. Memory is bounded: a slow broker makes publishers wait. Each event
+gets an id that sorts by time, its source, its time and the current trace, where it has none. A mesh belongs to one event loop.
 """
 
 from __future__ import annotations

@@ -4,10 +4,9 @@
             ▲                                                                         │
             └── commit of the contiguous acknowledged offset, pause and resume ◀──────┘
 
-Guarantees: an offset is committed only when it and everything before it in its partition is acknowledged; before partitions
-are given up, what
-is at work may finish for `REVOKE_GRACE_S` and is committed. At most `buffer_max` records wait here, and one fetch's worth in
-librdkafka. Topics that appear and match the pattern are read from their beginning.
+Guarantees: an offset is committed only when it and everything before it in its partition is acknowledged; before partitions are
+given up, what is at work may finish for `REVOKE_GRACE_S` and is committed. At most `buffer_max` records wait here, and one
+fetch's worth in librdkafka. Topics that appear and match the pattern are read from their beginning.
 """
 
 from __future__ import annotations

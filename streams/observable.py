@@ -6,10 +6,9 @@
     ).subscribe(print, scheduler=AsyncIOScheduler(loop))
 
 Each `subscribe` of the Observable is a subscription of its own. Deliveries are emitted on the event loop that `subscribe` was
-called on, one at
-a time, and are acknowledged when the operators have returned: at least once, up to where an operator buffers. The buffer is the
-subscription's own (`buffer_max`): while the observer is at work nothing more is fetched than that. Disposing ends the
-subscription.
+called on, one at a time, and are acknowledged when the operators have returned: at least once, up to where an operator buffers.
+The buffer is the subscription's own (`buffer_max`): while the observer is at work nothing more is fetched than that. Disposing
+ends the subscription.
 """
 
 from __future__ import annotations

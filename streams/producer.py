@@ -5,11 +5,9 @@
                  └───────────── room ◀── settle ◀── poll thread ┘
 
 Guarantees: within one partition records keep the order in which they were accepted, and none is written twice, also when the
-broker dies and
-comes back within `delivery_timeout_s`. Every accepted record ends as exactly one of: its position returned by `send`, an error
-raised by
-`send`, an error given to its `on_error`, or an error raised by the next `flush` or `close`. A caller that is cancelled does
-not take its record back: it may be written.
+broker dies and comes back within `delivery_timeout_s`. Every accepted record ends as exactly one of: its position returned by
+`send`, an error raised by `send`, an error given to its `on_error`, or an error raised by the next `flush` or `close`. A caller
+that is cancelled does not take its record back: it may be written.
 """
 
 from __future__ import annotations

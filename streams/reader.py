@@ -3,10 +3,9 @@
     where each partition begins and ends is fixed first  ─▶  records below the ends, in batches  ─▶  done
 
 Guarantees: within a partition records come in their order, committed ones only. It ends, also where the last offsets of a
-partition hold no
-record (compacted away, control markers, aborted kafka transactions): what counts is the reader's position, not the last
-record. The end is the
-log's own end, not the last stable offset: a kafka transaction that was open when the reading began is waited for.
+partition hold no record (compacted away, control markers, aborted kafka transactions): what counts is the reader's position,
+not the last record. The end is the log's own end, not the last stable offset: a kafka transaction that was open when the
+reading began is waited for.
 """
 
 from __future__ import annotations

@@ -7,9 +7,8 @@
     print(compare(live, rebuilt))                                           # equal: 1,492 keys
 
 Guarantees: a replay ends at the log's ends as they were when it began, and gives committed records only. Flat out, partitions
-come as they
-are fetched, each in its own order; with a speed, or from several topics, records come in the order of time, each partition
-still in its own. Iterate with `for` in a thread, with `async for` on an event loop.
+come as they are fetched, each in its own order; with a speed, or from several topics, records come in the order of time, each
+partition still in its own. Iterate with `for` in a thread, with `async for` on an event loop.
 """
 
 from __future__ import annotations

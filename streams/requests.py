@@ -9,11 +9,9 @@ One reply topic a service (`<client id>.replies`), one partition of it for each 
 little that is not its own. The request waits until the reply's reader stands before it is sent.
 
 Guarantees: a request ends as its reply, `RequestFailed` or `RequestTimedOut`. A reply that comes late, or a second time, is
-counted and
-dropped. A handler sees a request at least once, and once only while it is remembered (`DEDUPE_MS`, `DEDUPE_MAX`, in this
-process): asked
-again with the same event id, it gets the same answer without running again. A crash of the handler's process repeats what it
-had not answered, so handlers with effects should be idempotent by the event's id.
+counted and dropped. A handler sees a request at least once, and once only while it is remembered (`DEDUPE_MS`, `DEDUPE_MAX`, in
+this process): asked again with the same event id, it gets the same answer without running again. A crash of the handler's
+process repeats what it had not answered, so handlers with effects should be idempotent by the event's id.
 """
 
 from __future__ import annotations

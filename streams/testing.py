@@ -8,10 +8,9 @@
             assert log.events("agents.events") == [...]
 
 It passes the contract suite that the real broker passes (`tests/contracts/`): order within a partition, the same partition for
-a key,
-groups that share partitions, offsets that follow the contiguous acknowledgements, redelivery, late acknowledgements ignored.
-It does not have
-what only a broker has: durability, kafka transactions, compaction, faults. Nothing of the product itself runs on it.
+a key, groups that share partitions, offsets that follow the contiguous acknowledgements, redelivery, late acknowledgements
+ignored. It does not have what only a broker has: durability, kafka transactions, compaction, faults. Nothing of the product
+itself runs on it.
 """
 
 from __future__ import annotations

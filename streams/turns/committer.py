@@ -2,8 +2,7 @@
 
 The transactional producer's calls block, so all of them run in one worker thread. The kafka transaction is open only while it
 commits; dropping a turn before that costs the broker nothing. After any refusal the producer is made anew: `init_transactions`
-with the
-same id aborts or completes whatever its predecessor left, and a reused producer fails its next turn with
+with the same id aborts or completes whatever its predecessor left, and a reused producer fails its next turn with
 OUT_OF_ORDER_SEQUENCE_NUMBER.
 
 `at_least_once` uses an idempotent producer without kafka transactions; offsets are then committed by the group's own member

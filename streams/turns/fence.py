@@ -1,8 +1,7 @@
 """Group metadata as librdkafka's bytes: the fence between a zombie's kafka transaction and the group.
 
 KIP-447 lets a transactional producer commit source offsets *with* the consumer group's generation and member id, so the broker
-refuses a worker that the group has moved on from. confluent-kafka takes that metadata as opaque bytes, normally made by its
-own
+refuses a worker that the group has moved on from. confluent-kafka takes that metadata as opaque bytes, normally made by its own
 consumer. Here the member is Faust's aiokafka coordinator, so the bytes are made by hand.
 
 Layout (librdkafka `rd_kafka_consumer_group_metadata_write`, unchanged since 1.6):

@@ -4,10 +4,9 @@
 
 A batch has as many records as the lane gets through in `BATCH_S`, going by the batch before it: cheap records go in large
 batches, which cost least a record, and slow ones in small ones, so that a commit, a timer or a rebalance does not wait long.
-Batches of one lane run one after another, so a key's records keep their order whatever the processor's concurrency is. Lanes
-do not wait for each other: a slow record holds up its own partition, and the others' finished batches commit without it.
-Topics with the same
-partition number share a lane because they share that partition of every table.
+Batches of one lane run one after another, so a key's records keep their order whatever the processor's concurrency is. Lanes do
+not wait for each other: a slow record holds up its own partition, and the others' finished batches commit without it. Topics
+with the same partition number share a lane because they share that partition of every table.
 """
 
 from __future__ import annotations

@@ -4,8 +4,7 @@ Four faults of stock recovery are mended here, each shown by a test in `tests/e2
 
 * It waits for a *record* at the high watermark. In a transactional changelog the last offset is a commit marker, which no
   consumer is given. Here recovery is done when the reader's *position* has passed the log's end, and positions do pass markers
-  and aborted
-  records.
+  and aborted records.
 * Its target is the last stable offset, which hides a transaction that is decided but not yet marked. Here it is the
   read-uncommitted end, read read-committed, after our own predecessor's open transaction has been aborted or completed.
 * It applies records one by one through Faust events (6-14 k/s). Here a fetched batch is applied as one.
