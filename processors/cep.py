@@ -34,11 +34,7 @@ def register(app: App, options: CepOptions | None = None) -> None:
     states: Table = app.Table(STATES, immutable_values=True, codec=RowCodec())
     keyed = app.own_topic(options.keyed(app.conf.id))
     app.own_topic(options.topic(options.patterns_topic), partitions=1, config={"cleanup.policy": "compact"})
-    cell = Cell(app, options, keyed_topic=keyed)
-
-    @app.task
-    async def follow_patterns() -> None:
-        await cell.follow(asyncio.get_running_loop())
+    cell = _following(app, options, keyed)
 
     for name in options.topics:
 
@@ -67,11 +63,7 @@ def register_keys(app: App, options: CepOptions | None = None, *, for_app: str |
     """
     options = options or CepOptions.load()
     keyed = options.keyed(for_app or app.conf.id.removesuffix("-keys"))
-    cell = Cell(app, options, keyed_topic=keyed)
-
-    @app.task
-    async def follow_patterns() -> None:
-        await cell.follow(asyncio.get_running_loop())
+    cell = _following(app, options, keyed)
 
     for name in options.keyed_topics:
 
@@ -80,3 +72,14 @@ def register_keys(app: App, options: CepOptions | None = None, *, for_app: str |
             async for batch in stream:
                 await cell.ready()
                 cell.keys(batch)
+
+
+def _following(app: App, options: CepOptions, keyed_topic: str) -> Cell:
+    """Return a cell that the patterns topic is followed for."""
+    cell = Cell(app, options, keyed_topic=keyed_topic)
+
+    @app.task
+    async def follow_patterns() -> None:
+        await cell.follow(asyncio.get_running_loop())
+
+    return cell

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from processors.patterns.found import Comparison
-from processors.patterns.reading import Reading, key_text
+from processors.patterns.reading import Reading, key_text, text_of
 from schemas.errors import AntiphonError, Fault, SchemaError
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Backtest:
             if field_name is not None:
                 key = key_text(fields.get(field_name))
             else:
-                key = None if record.key is None else record.key.decode("utf-8", "backslashreplace")
+                key = None if record.key is None else text_of(record.key)
             if key is not None:
                 event = reading.event(plan, fields, place, key, record.timestamp)
                 trial.add(key, record.partition, event, source, record.timestamp)

@@ -9,13 +9,13 @@ Everything between two `await`s of the processor, so no batch is ever given up i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from processors.patterns.control import words
 from processors.patterns.follower import Follower, Snapshot
 from processors.patterns.lane import Lane, LaneBatch
-from processors.patterns.reading import Reading, Taken
+from processors.patterns.reading import Reading, Taken, text_of
 from processors.patterns.results import Results, Writer
 from processors.patterns.versions import Run, Shelf
 from processors.rekeying import Rekeying
@@ -103,31 +103,11 @@ class Cell:
 
     def direct(self, batch: Batch, *, lanes: View, states: View) -> None:
         """Take a batch of a source topic."""
-        work = self._open(batch, lanes, states)
-        try:
-            runs = [run for run in self._runs(batch) if run.compiled.need.keyed is None]
-            reading = self._reading(batch, runs, self._routes_of(batch.topic))
-            found: Found = {}
-            if reading:
-                taken, routed = reading.read(batch.records, f"{batch.topic}/{batch.partition}")
-                found = {run.version: one for run, one in zip(runs, taken, strict=True)}
-                self._route(batch, routed)
-        except Exception:
-            work.give_up()
-            raise
-        work.process(found, behind=lambda run: self._behind(batch, run))
-        work.close()
+        self._process(batch, lanes, states, self._read_direct)
 
     def keyed(self, batch: Batch, *, lanes: View, states: View) -> None:
         """Take a batch of events that were keyed anew."""
-        work = self._open(batch, lanes, states)
-        try:
-            found = self._read_keyed(batch, [run for run in self._runs(batch) if run.compiled.need.keyed is not None])
-        except Exception:
-            work.give_up()
-            raise
-        work.process(found, behind=lambda run: self._behind(batch, run))
-        work.close()
+        self._process(batch, lanes, states, self._read_keyed)
 
     def keys(self, batch: Batch) -> None:
         """Take a batch of a topic that is only keyed anew here."""
@@ -136,6 +116,16 @@ class Cell:
             self._route(batch, reading.read(batch.records, "")[1])
 
     # ---- inside
+
+    def _process(self, batch: Batch, lanes: View, states: View, read: Callable[[Batch], Found]) -> None:
+        work = self._open(batch, lanes, states)
+        try:
+            found = read(batch)
+        except Exception:
+            work.give_up()
+            raise
+        work.process(found, behind=lambda run: self._behind(batch, run))
+        work.close()
 
     def _open(self, batch: Batch, lanes: View, states: View) -> LaneBatch:
         if self._writer is None:
@@ -154,6 +144,15 @@ class Cell:
         work.open(self._follower.current)
         work.apply(self._follower.current)
         return work
+
+    def _read_direct(self, batch: Batch) -> Found:
+        runs = [run for run in self._runs(batch) if run.compiled.need.keyed is None]
+        reading = self._reading(batch, runs, self._routes_of(batch.topic))
+        if not reading:
+            return {}
+        taken, routed = reading.read(batch.records, f"{batch.topic}/{batch.partition}")
+        self._route(batch, routed)
+        return {run.version: one for run, one in zip(runs, taken, strict=True)}
 
     def _runs(self, batch: Batch) -> list[Run]:
         """Return the versions that take events of this batch."""
@@ -218,7 +217,8 @@ class Cell:
             headers = REKEYING.headers_on(record, field)
             batch.send(self._keyed_topic, key=key.encode(), value=record.value, headers=headers)
 
-    def _read_keyed(self, batch: Batch, runs: list[Run]) -> Found:
+    def _read_keyed(self, batch: Batch) -> Found:
+        runs = [run for run in self._runs(batch) if run.compiled.need.keyed is not None]
         found: Found = {run.version: Taken() for run in runs}
         readings: dict[tuple[str, str], tuple[list[Run], Reading]] = {}
         for record in batch.records:
@@ -232,7 +232,7 @@ class Cell:
             if planned is None or record.key is None:
                 continue
             plan, decoded = planned
-            key = record.key.decode("utf-8", "backslashreplace")
+            key = text_of(record.key)
             event = reading.event(plan, reading.fields(plan, record, decoded), (topic, partition, offset), key, timestamp)
             source = f"{topic}/{partition}"
             for target in plan.targets:

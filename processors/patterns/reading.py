@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from streams.codec import Codec
     from streams.turns.batch import Record
 
-__all__ = ["Event", "Plan", "Reading", "Taken", "key_text", "scalar"]
+__all__ = ["Event", "Plan", "Reading", "Taken", "key_text", "scalar", "text_of"]
 
 Event = dict[str, Any]
 Place = tuple[str, int, int]
@@ -270,7 +270,7 @@ class Reading:
     def _key(self, raw: bytes) -> str:
         key = self._keys.get(raw)
         if key is None:
-            key = self._keys[raw] = raw.decode("utf-8", "backslashreplace")
+            key = self._keys[raw] = text_of(raw)
         return key
 
     def _of_schema(self, event_type: str, prefix: bytes) -> Plan:
@@ -316,6 +316,11 @@ PLANS_MAX: Final = 10_000
 def _reads(need: Need, event_type: str) -> bool:
     types = need.definition.types
     return not types or event_type in types
+
+
+def text_of(raw: bytes) -> str:
+    """Return a record's key as text: bytes that are no UTF-8 are escaped."""
+    return raw.decode("utf-8", "backslashreplace")
 
 
 def key_text(value: object) -> str | None:
