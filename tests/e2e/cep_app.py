@@ -28,7 +28,12 @@ app = App(
     broker_session_timeout=float(env.get("FAULT_SESSION_S", "2")),
     broker_heartbeat_interval=0.5,
 )
-cep.register(app, CepOptions(topic_prefix=env["FAULT_PREFIX"], topics=tuple(env["FAULT_TOPICS"].split(","))))
+options = CepOptions(
+    topic_prefix=env["FAULT_PREFIX"],
+    topics=tuple(env["FAULT_TOPICS"].split(",")),
+    keyed_topics=tuple(name for name in env.get("FAULT_KEYED", "").split(",") if name),
+)
+(cep.register_keys if env["FAULT_APP"].endswith("-keys") else cep.register)(app, options)
 
 if __name__ == "__main__":
     sys.exit(run_worker(app, loglevel="info"))

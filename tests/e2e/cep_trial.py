@@ -76,12 +76,12 @@ class CepTrial(Trial):
             self.versions[version] = one
         return version
 
-    def produce_events(self, records: Iterable[tuple[bytes, bytes]], *, partition: int = -1) -> None:
-        """Write records."""
+    def produce_events(self, records: Iterable[tuple[bytes, bytes]], *, partition: int = -1, topic: str = "") -> None:
+        """Write records, to the trial's source unless told otherwise."""
         producer = Producer({"bootstrap.servers": self.servers, "queue.buffering.max.messages": 200_000})
         for key, value in records:
-            producer.produce(self.source, value, key, partition=partition)
-            self.sent += 1
+            producer.produce(topic or self.source, value, key, partition=partition)
+            self.sent += not topic
         assert producer.flush(30) == 0
 
     def load(self, count: int, *, keys: int, span_ms: int) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
 
 from streams.broker import EmbeddedBroker
+from streams.topics import Topics
 from tests.e2e.cep_trial import ABSENT, FOLLOWED, LOOP, CepTrial, definition, stage
 from tests.e2e.trial import read_committed, until
 
@@ -127,6 +129,53 @@ def test_events_keyed_anew_are_matched_once_across_kills(trial: CepTrial) -> Non
             assert {place["topic"] for place in places} == {trial.source}
             assert {(place["partition"], place["offset"]) for place in places} <= source
         trial.stop(worker)
+
+
+def test_a_topic_with_other_partitions_is_keyed_anew_by_workers_of_its_own(trial: CepTrial) -> None:
+    """Six partitions beside four: `cep-keys` brings the events to where they are matched, each once across kills of both."""
+    pairs, wide = 1_000, f"{trial.name}.wide"
+    Topics(trial.servers).create(wide, partitions=6)
+    trial.settings["FAULT_KEYED"] = "wide"
+    version = trial.publish(
+        definition(
+            "task", [stage("a", "a"), stage("b", "b")],
+            topics=["wide"], key="task", within_ms=600_000, disorder_ms=2_000, idle_after_ms=30_000,
+        )
+    )  # fmt: skip
+    begin = time.time_ns() // 1_000_000 - 10_000
+    body = b'{"type":"%s","ts":%d,"task":"t%d"}'
+    found: Counter[str] = Counter()
+
+    def matches(count: int) -> bool:
+        found.clear()
+        if "antiphon.matches" in trial.topics():
+            found.update(one["correlation_key"] for one in trial.said("antiphon.matches"))
+        return len(found) >= count
+
+    def write(kind: bytes, at: int, keys: Iterable[int]) -> None:
+        trial.produce_events(((b"%s%d" % (kind, i), body % (kind, begin + at + i, i)) for i in keys), topic=wide)
+
+    with trial:
+        workers = [trial.start(0), trial.start(1, FAULT_APP=f"{trial.name}-keys")]
+        trial.wait_action(version, "activated")
+        write(b"a", 0, range(pairs))
+        write(b"b", pairs, range(pairs))
+        for number, app in enumerate((trial.name, f"{trial.name}-keys")):
+            workers[number].kill()
+            workers[number].wait()
+            workers[number] = trial.start(number, FAULT_APP=app)
+        write(b"z", 10_000, range(600))  # from every partition to every other, so that time goes on
+        until(lambda: matches(pairs), "every pair found")
+        assert set(found.values()) == {1}
+        places = {
+            (place["topic"], place["partition"])
+            for one in trial.said("antiphon.matches")
+            for of in one["stages"]
+            for place in of["events"]
+        }
+        assert places == {(wide, partition) for partition in range(6)}
+        for worker in workers:
+            trial.stop(worker)
 
 
 def test_bad_input_on_every_topic_stops_nothing(trial: CepTrial) -> None:
