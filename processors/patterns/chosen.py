@@ -3,11 +3,13 @@
 flaky           the version that runs
 flaky@17        version 17, as long as the patterns topic holds it
 flaky.yaml      the definition in a file; with several in it, flaky.yaml#name
+-               the same on standard input; -#name
 17              version 17 of the pattern that it is compared with
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from processors.core.cep.model import Definition
     from processors.patterns.store import PatternStore, StoredPattern
 
-__all__ = ["ChoiceError", "Chosen", "NotThere", "choose", "is_file"]
+__all__ = ["ChoiceError", "Chosen", "NotThere", "choose", "content_of", "is_file"]
+
+STDIN: Final = "-"
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 """What makes a word a file even where there is none, so that a mistyped one is not looked up as a pattern."""
@@ -56,41 +60,53 @@ class Chosen:
 
 
 def is_file(word: str) -> bool:
-    """Whether a word means a file: it has a file's ending, a directory, or is the name of one that there is."""
+    """Whether a word means a file: it has a file's ending, a directory, is the name of one that there is, or "-"."""
     path, _, _ = word.partition("#")
-    return path.endswith(SUFFIXES) or "/" in path or (not word.isdigit() and Path(path).is_file())
+    return path == STDIN or path.endswith(SUFFIXES) or "/" in path or (not word.isdigit() and Path(path).is_file())
 
 
-def choose(word: str, store: Callable[[], PatternStore], *, of: str | None = None) -> Chosen:
+def content_of(path: str) -> str:
+    """Return what is in a file, or on standard input for "-".
+
+    Raises:
+        NotThere: No such file.
+        ChoiceError: It cannot be read, or is no text.
+    """
+    try:
+        return sys.stdin.read() if path == STDIN else Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotThere(f"{path}: there is no such file") from None
+    except UnicodeDecodeError as error:
+        raise ChoiceError(f"{path}: no UTF-8 text: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise ChoiceError(f"{path}: {error.strerror}") from None
+
+
+def choose(word: str, store: Callable[[], PatternStore], *, of: str | None = None, to_read: bool = True) -> Chosen:
     """Return the definition that a word means.
 
     Args:
         word: See the module.
         store: Gives the patterns topic, where it has to be asked.
         of: The pattern of which a bare number is a version; None where a number means nothing.
+        to_read: Whether it has to name topics.
 
     Raises:
         PatternMissing: No such pattern or version.
         NotThere: No such file, or no such definition in it.
-        ChoiceError: Several definitions in it, or nothing that runs.
+        ChoiceError: Several definitions in it, no topic, or nothing that runs.
         DefinitionError: The file has mistakes.
         BrokerError: The broker does not answer or refuses.
     """
     chosen = _from_file(word) if is_file(word) else _from_topic(word, store(), of)
-    if not chosen.definition.topics:
-        raise ChoiceError(f"{chosen.label} names no topic to read: give it `topics: [...]`")
+    if to_read and not chosen.definition.topics:
+        raise ChoiceError(f"{chosen.label}: pattern {chosen.definition.name!r} names no topic to read: give it `topics: [...]`")
     return chosen
 
 
 def _from_file(word: str) -> Chosen:
     path, _, name = word.partition("#")
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise NotThere(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ChoiceError(f"{path}: {error}") from None
-    found = {one.name: one for one in load_definitions(text, path)}
+    found = {one.name: one for one in load_definitions(content_of(path), path)}
     if name and name not in found:
         raise NotThere(f"{path}: no pattern in it is called {name!r}; there are {', '.join(found)}")
     if not name and len(found) > 1:

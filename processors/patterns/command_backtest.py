@@ -30,7 +30,9 @@ def backtest_command(
     pattern: Annotated[
         str,
         typer.Argument(
-            metavar="PATTERN|FILE", help="A pattern's name, name@version, or a file (FILE#name of several).", show_default=False
+            metavar="PATTERN|FILE",
+            help="A pattern's name, name@version, or a file (FILE#name of several; - is standard input).",
+            show_default=False,
         ),
     ],
     start: Annotated[
@@ -157,12 +159,15 @@ def _progress() -> Iterator[Callable[[Seen], None]]:
     """A bar with records and matches so far, on a terminal."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+    from processors.patterns.counting import counted
+
     columns = (TextColumn("backtest"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[said]}"))
     with Progress(*columns, TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("backtest", total=None, said="")
 
         def seen(now: Seen) -> None:
-            said = f"{now.done:,} of {now.total:,} offsets, {now.records:,} records, {now.matches:,} matches"
+            read, found = counted(now.records, "record"), counted(now.matches, "match", "matches")
+            said = f"{now.done:,} of {counted(now.total, 'offset')}, {read}, {found}"
             bar.update(task, completed=now.done, total=now.total, said=said)
 
         yield seen

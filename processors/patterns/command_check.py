@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from processors.patterns.counting import counted
 from streams.cli.output import Exit, JsonFlag, err, fail, out, print_json, print_table
 
 if TYPE_CHECKING:
@@ -155,4 +156,4 @@ def _show(tally: Tally) -> None:
             out.print(f"  and {more:,} more", style="dim")
     more = len(tally.failed) - FAILURES_SHOWN
     if more > 0:
-        out.print(f"\nand {more:,} more failed cases; --json has all", style="dim")
+        out.print(f"\nand {counted(more, 'more failed case')}; --json has all", style="dim")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from processors.patterns.counting import counted
 from streams.cli.output import out, print_table
 
 if TYPE_CHECKING:
@@ -149,11 +150,11 @@ def _head(backtest: Backtest, took_s: float) -> None:
     began, ended = backtest.span_ms or (0, 0)
     events = max(trial.taken for trial in backtest.trials)
     _line(
-        f"{backtest.records:,} records of {', '.join(backtest.topics)}, written {_when(began)} to {_when(ended)}, "
+        f"{counted(backtest.records, 'record')} of {', '.join(backtest.topics)}, written {_when(began)} to {_when(ended)}, "
         f"in {took_s:.1f} s: {backtest.records / took_s:,.0f} records/s, {events / took_s:,.0f} events/s"
     )
     if backtest.unreadable_count:
-        _line(f"{backtest.unreadable_count:,} records cannot be read; a worker sets them aside as dead letters:", "yellow")
+        _line(f"{counted(backtest.unreadable_count, 'record')} cannot be read: dead letters, to a worker", "yellow")
         for one in backtest.unreadable:
             _line(f"  {one.topic}/{one.partition}/{one.offset}: {one.reason}")
 
@@ -173,13 +174,14 @@ def _notes(trial: Trial, limit: int) -> None:
     if not rest.keys:
         _line(f"{label}: nothing is open at the end of the range")
         return
-    said = f"{label}: open at the end of the range: {rest.partial_matches:,} partial matches of {rest.keys:,} keys"
+    said = f"{label}: open at the end of the range: {counted(rest.partial_matches, 'partial match', 'partial matches')} of "
+    said += counted(rest.keys, "key")
     if rest.pending:
-        said += f", {rest.pending:,} of them matches unless something comes in time"
+        said += f", {rest.pending:,} of them {'a match' if rest.pending == 1 else 'matches'} unless something comes in time"
     if rest.first_deadline is not None:
         said += f", the first decided at {_when(rest.first_deadline)}"
     if rest.waiting:
-        said += f"; {rest.waiting:,} events wait for the watermark and are not matched"
+        said += f"; {counted(rest.waiting, 'event waits', 'events wait')} for the watermark, not matched yet"
     if rest.watermarks is not None:
         said += f"; event time stands at {_when(rest.watermarks[0])}"
         said += "" if rest.watermarks[0] == rest.watermarks[1] else f" to {_when(rest.watermarks[1])}, by partition"

@@ -144,7 +144,7 @@ def test_people_see_matches_with_their_records_up_to_a_limit(bench: Bench) -> No
     assert f"a: {bench.topic}/0/0  b: {bench.topic}/0/1" in out
     assert f"{bench.topic}/0/3" not in out
     assert "open at the end of the range: 2 partial matches of 2 keys" in out
-    assert "1 records cannot be read" in out
+    assert "1 record cannot be read" in out
 
 
 @pytest.mark.parametrize(
@@ -156,6 +156,7 @@ def test_people_see_matches_with_their_records_up_to_a_limit(bench: Bench) -> No
         (["{broken}"], 2, ":1:7: name: a pattern's name has letters"),
         (["{two}"], 2, "choose one, as in"),
         (["{two}#three"], 4, "no pattern in it is called 'three'; there are one, two"),
+        (["{unread}"], 2, "unread.yaml: pattern 'quick' names no topic to read"),
         (["{elsewhere}"], 4, "topic nowhere, which"),
         (["quick", "--from", "7", "--to", "7"], 4, "no record between --from and --to; the offsets that there are"),
         (["quick", "--from", "yesterday"], 2, "yesterday"),
@@ -169,6 +170,7 @@ def test_what_is_wrong_is_said_in_one_place(bench: Bench, arguments: list[str], 
     files = {
         "broken": str(Path(bench.file(name="unused.yaml")).with_name("broken.yaml")),
         "two": bench.file(bench.definition(5, "one"), bench.definition(5, "two"), name="two.yaml"),
+        "unread": bench.file(bench.definition(5, topics=[]), name="unread.yaml"),
         "elsewhere": bench.file(bench.definition(5, topics=["nowhere"]), name="elsewhere.yaml"),
     }
     answer = bench.run(*(one.format(**files) for one in arguments))

@@ -57,21 +57,29 @@ def test_one_of_several_definitions_is_chosen_by_name(tmp_path: Path) -> None:
     both.write_text("\n---\n".join((LIBRARY / f"{name}.yaml").read_text("utf-8") for name in ("thrash", "stuck-agent")), "utf-8")
     result = _draw(both)
     assert result.exit_code == 2
-    assert "has 2 definitions: choose one, as in" in " ".join(result.stderr.split())
+    assert "holds 2 patterns: choose one, as in" in " ".join(result.stderr.split())
     assert _draw(f"{both}#stuck-agent").stdout == _draw(STUCK).stdout
     assert _draw(f"{both}#other").exit_code == 4
 
 
 def test_a_wrong_file_ends_with_its_mistakes(tmp_path: Path) -> None:
-    """A file that is not there is 4, one that holds nothing 2, one that is wrong 1 with line and reason."""
+    """A file that is not there is 4, one that is no text, holds nothing or is wrong 2, with line and reason."""
     assert _draw(tmp_path / "none.yaml").exit_code == 4
     empty, wrong = tmp_path / "empty.yaml", tmp_path / "wrong.yaml"
     empty.write_text("[]", encoding="utf-8")
     wrong.write_text("name: x\npattern: {stages: [{name: a, whre: 1}]}\n", encoding="utf-8")
-    assert _draw(empty).exit_code in {1, 2}
+    assert _draw(empty).exit_code == 2
+    assert _draw("-", given="[]").exit_code == 2
     result = _draw(wrong)
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (2, "")
     assert "no key 'whre' here" in result.stderr
+    wrong.write_bytes(b"name: \xff")
+    assert "no UTF-8 text" in _draw(wrong).stderr
+
+
+def test_a_pattern_without_topics_is_drawn() -> None:
+    """A draft need not read anything yet."""
+    assert _draw("-", given="name: draft\npattern: {stages: [{name: a}]}\n").exit_code == 0
 
 
 def test_an_automaton_without_a_picture_says_why(tmp_path: Path) -> None:
@@ -107,7 +115,7 @@ def test_a_name_is_a_pattern_on_the_log_with_its_version(monkeypatch: pytest.Mon
     for pattern, code, words in (
         ("stuck-agent@5", 4, "has no version 5 on its topic, there are: 4, 9"),
         ("other", 4, "no pattern is called 'other'"),
-        ("broken", 1, "no definition that is taken (no JSON)"),
+        ("broken", 2, "no definition that is taken (no JSON)"),
     ):
         result = _draw(pattern)
         assert (result.exit_code, result.stdout) == (code, "")
