@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from processors.patterns.counting import counted
 from streams.cli.output import Exit, JsonFlag, cluster_config, err, fail, out, print_json
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def explain(
     """List the partial matches of a key: what each waits for, its deadline, and why the last event did not advance it.
 
     Reads the committed state of the workers and the end of the log; nothing is written. Exit code 4 where no worker runs the
-    pattern.
+    pattern; where the workers refuse it, with their reason.
     """
     from processors.patterns.explaining import Nothing, explain_key
     from processors.patterns.options import CepOptions
@@ -50,6 +51,8 @@ def explain(
     if json:
         print_json([_document(one) for one in found])
         return
+    if found[0].refused:
+        _say(f"the last version is refused by the workers: {found[0].refused}", style="yellow")
     for one in found:
         _show(one)
 
@@ -57,7 +60,7 @@ def explain(
 @contextmanager
 def _progress() -> Iterator[Callable[[int], None]]:
     with err.status("reading the log") as status:
-        yield lambda count: status.update(f"reading the log: {count:,} records")
+        yield lambda count: status.update(f"reading the log: {counted(count, 'record')}")
 
 
 def _document(found: KeyExplained) -> dict[str, Any]:
@@ -68,12 +71,16 @@ def _show(found: KeyExplained) -> None:
     where = f"{'no state' if found.partition is None else f'partition {found.partition}'}, watermark {_time(found.watermark)}"
     _say(f"{found.pattern} version {found.version} ({found.status}), key {found.key}: {where}", style="bold")
     if found.waiting:
-        _say(f"{found.waiting} events wait for the watermark")
+        _say(f"{counted(found.waiting, 'event waits', 'events wait')} for the watermark")
     if found.event is None:
         _say("the log has no event of this key that the pattern reads")
     else:
         topic, partition, offset = found.event["id"]
         _say(f"last event: {found.event['type']} at {_time(found.event['ts'])} ({topic}/{partition}/{offset})")
+        if found.unseen:
+            _say(f"   {found.unseen}", style="yellow")
+        if found.matches:
+            _say(f"   it completed {counted(found.matches, 'match', 'matches')}", style="yellow")
     for number, partial in enumerate(found.partials, 1):
         _show_partial(number, partial)
     for ended in found.ended:

@@ -12,9 +12,9 @@ Nothing is written and no group is joined. What a running worker has not committ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -24,30 +24,19 @@ from processors.core.cep.explain import Ended, Explained, Wait, ended, explain, 
 from processors.core.cep.model import Definition
 from processors.core.cep.outputs import Outputs, SkipMissed
 from processors.core.watermarks import BEGINNING
-from processors.patterns.cell import REKEYING
+from processors.patterns.key_log import KeyLog
 from processors.patterns.needs import Need
-from processors.patterns.reading import Event, Reading
 from processors.patterns.rows import Row
-from schemas.errors import SchemaError
+from processors.patterns.store import PatternStore
 from streams.codec import Codec
 from streams.errors import TopicMissing
-from streams.reader import LogReader, Selection
 
 if TYPE_CHECKING:
+    from processors.patterns.key_log import Logged, OnRead
     from processors.patterns.options import CepOptions
-    from streams.reader import Bounds
-    from streams.transport import Record
+    from processors.patterns.reading import Event
 
 __all__ = ["KeyExplained", "Nothing", "explain_key"]
-
-LOOK_BACK: Final = (1_000, 20_000, 400_000)
-"""Records of a partition that are searched for the key's last events, from its end; after the last number, all of it if there
-was none."""
-
-NEVER_MS: Final = 1 << 63
-"""A time that no record has."""
-
-OnRead = Callable[[int], None]
 
 
 class Nothing(LookupError):
@@ -70,6 +59,9 @@ class KeyExplained:
         ended: Those that the event ended, or the time since, and why; empty as well where that cannot be known.
         begins: What would begin one, and why the event did not.
         waiting: Events that wait for the watermark; none of them is `event`.
+        unseen: Why the event took no part under this version; empty where it did, as far as is known.
+        matches: How many matches the event completed; 0 as well where that cannot be known.
+        refused: Why workers refuse what was published last under this name; empty where they do not.
     """
 
     pattern: str
@@ -83,6 +75,9 @@ class KeyExplained:
     ended: tuple[Ended, ...]
     begins: tuple[Wait, ...]
     waiting: int
+    unseen: str = ""
+    matches: int = 0
+    refused: str = ""
 
 
 def explain_key(
@@ -108,23 +103,20 @@ def explain_key(
         Nothing: No worker runs such a pattern.
         BrokerError: The broker does not answer or refuses.
     """
-    reading = _Log(config, on_read)
+    reading = KeyLog(config, on_read)
     try:
-        lanes = reading.table(f"{app_id}-{LANES}-changelog", _every)
+        lanes = reading.table(f"{app_id}-{LANES}-changelog", lambda _raw: True)
     except TopicMissing as error:
         raise Nothing(
             f"no worker of app {app_id!r} has run patterns here: start `antiphon worker cep`, or name its app"
         ) from error
-    versions: dict[int, dict[str, Any]] = {}
-    lane_of: dict[tuple[str, int, int], dict[str, Any]] = {}
-    for (partition, raw), value in lanes.items():
-        content = orjson.loads(value)
-        what = orjson.loads(raw)
-        if what[0] == "version" and content["name"] == name:
-            versions[what[1]] = content
-        if what[0] in {"version", "marks"}:
-            lane_of[what[0], what[1], partition] = content
+    lane_of = _lanes_of(lanes)
+    versions = {one: content for (kind, one, _), content in lane_of.items() if kind == "version" and content["name"] == name}
+    stored = PatternStore(config, options).list(refusals=True).get(name)
+    refused = "" if stored is None else stored.refused
     if not versions:
+        if refused:
+            raise Nothing(f"no worker runs pattern {name!r}, its last version is refused: {refused}")
         raise Nothing(f"no worker runs a pattern {name!r}: `antiphon cep ls` lists those that are published")
     wanted = {orjson.dumps([version, key]): version for version in versions}
     rows = reading.table(f"{app_id}-{STATES}-changelog", lambda raw: raw in wanted)
@@ -145,7 +137,13 @@ def explain_key(
         lane = logged[-1].partition if logged else at
         mark = None if lane is None else _watermark(lane_of.get(("marks", version, lane)))
         told = {} if lane is None else lane_of.get(("version", version, lane), {}).get("told", {})
-        seen = [one.event for one in logged if one.offset >= told.get(one.topic, ("", 0))[1]]
+        unseen = _unseen(logged[-1], told, held=row is not None) if logged else ""
+        judged = None if unseen else event
+        seen = [one.event for one in logged if _active(one, told)]
+        matches, gone = 0, tuple[Ended, ...]()
+        if seen and seen[-1] is event:
+            newest = mark == event["ts"] - definition.disorder_ms - 1
+            matches, gone = _last(matcher, seen, state, mark, newest=newest)
         found.append(
             KeyExplained(
                 name,
@@ -155,12 +153,25 @@ def explain_key(
                 at,
                 mark,
                 event,
-                () if state is None else tuple(explain(matcher, state, event)),
-                _ended(matcher, seen, state, mark) if seen and seen[-1] is event else (),
-                explain_begin(matcher, event),
+                () if state is None else tuple(explain(matcher, state, judged)),
+                gone,
+                explain_begin(matcher, judged),
                 len(waiting),
+                unseen,
+                matches,
+                refused,
             )
         )
+    return found
+
+
+def _lanes_of(lanes: Mapping[tuple[int, bytes], bytes]) -> dict[tuple[str, int, int], dict[str, Any]]:
+    """What the lanes hold: by "version" or "marks" (its clock), version, and partition."""
+    found = {}
+    for (partition, raw), value in lanes.items():
+        kind, *version = orjson.loads(raw)
+        if kind in {"version", "marks"}:
+            found[kind, version[0], partition] = orjson.loads(value)
     return found
 
 
@@ -169,130 +180,69 @@ def _span_ms(matcher: Matcher) -> int:
     return matcher.automaton.window_ms or max((state.window_ms or 0 for state in matcher.automaton.states), default=0)
 
 
-def _ended(matcher: Matcher, events: Sequence[Event], state: Any, mark: int | None) -> tuple[Ended, ...]:  # noqa: ANN401 the engine's own
-    """What the last event and the time since ended, if running the events again comes to what the worker holds."""
-    key, states = events[-1]["key"], dict[Hashable, Any]()
+def _active(logged: Logged, told: Mapping[str, Any]) -> bool:
+    """Whether a version surely was active when it came to an event."""
+    status, since = told.get(logged.topic, ("", 0))
+    return bool(status == "active" and logged.offset >= since)
+
+
+def _unseen(logged: Logged, told: Mapping[str, Any], *, held: bool) -> str:
+    """Why a version did not see a key's last event, by what its lane has said of it; empty where that is not known.
+
+    What is said holds from an offset on, and of a resumed version that is the resumption: where the key holds something, the
+    version has seen events before it.
+    """
+    status, since = told.get(logged.topic, ("", 0))
+    if status == "active" and logged.offset < since and not held:
+        return "it came before this version was activated, or last resumed"
+    if status == "paused" and logged.offset >= since:
+        return "it came after this version was paused, and passed unseen"
+    return ""
+
+
+def _last(
+    matcher: Matcher,
+    events: Sequence[Event],
+    state: Any,  # noqa: ANN401 the engine's own
+    mark: int | None,
+    *,
+    newest: bool,
+) -> tuple[int, tuple[Ended, ...]]:
+    """How many matches the last event completed; and what it and the time since ended.
+
+    Both only if running the events again comes to what the worker holds. That says nothing of an event that leaves no trace: its
+    matches count where it is the `newest` of its lane, so not late.
+    """
+    again, matches = _again(matcher, events, mark)
+    began = {event["id"] for event in events}
+    known = [] if state is None else [places for places in _spelled(matcher, state) if places[0] in began]
+    if again != known:
+        return 0, ()
+    if matches and not newest and _again(matcher, events[:-1], mark)[0] == again:
+        matches = 0
+    return matches, ended(matcher, events, clock_ms=mark)
+
+
+def _again(matcher: Matcher, events: Sequence[Event], mark: int | None) -> tuple[list[list[Any]], int]:
+    """Run events of a key again: the partial matches by their places, and how many matches the last event completed."""
+    if not events:
+        return [], 0
+    *before, last = events
+    key, states, out = last["key"], dict[Hashable, Any](), Outputs()
     try:
-        matcher.run(states, events, Outputs())
+        matcher.run(states, before, Outputs())
+        matcher.advance(states, key, last["ts"], Outputs())
+        matcher.run(states, [last], out)
         if mark is not None:
             matcher.advance(states, key, mark, Outputs())
     except SkipMissed:
         pass  # `ended` tells it; a worker has dropped the state too
-    again = [] if key not in states else _spelled(matcher, states[key])
-    began = {event["id"] for event in events}
-    known = [] if state is None else [places for places in _spelled(matcher, state) if places[0] in began]
-    return ended(matcher, events, clock_ms=mark) if again == known else ()
+    return ([] if key not in states else _spelled(matcher, states[key])), len(out.matches)
 
 
 def _spelled(matcher: Matcher, state: Any) -> list[list[Any]]:  # noqa: ANN401 the engine's own
     """The places of each partial match's events."""
     return sorted([event["id"] for events in partial.stages.values() for event in events] for partial in matcher.view(state))
-
-
-def _every(raw: bytes) -> bool:  # noqa: ARG001 every key
-    return True
-
-
-class _Log:
-    """Bounded readings of the log, counted."""
-
-    def __init__(self, config: Mapping[str, Any], on_read: OnRead | None) -> None:
-        self._reader = LogReader(config)
-        self._on_read = on_read
-        self._count = 0
-
-    def _batches(self, bounds: Bounds) -> Iterator[list[Record]]:
-        for batch, _ in self._reader.read(bounds):
-            self._count += len(batch)
-            if self._on_read is not None:
-                self._on_read(self._count)
-            yield batch
-
-    def table(self, changelog: str, takes: Callable[[bytes], bool]) -> dict[tuple[int, bytes], bytes]:
-        """The latest values of the keys that are wanted, by partition and raw key."""
-        latest: dict[tuple[int, bytes], bytes] = {}
-        for batch in self._batches(self._reader.bounds([changelog])):
-            for record in batch:
-                if record.key is None or not takes(record.key):
-                    continue
-                if record.value is None:
-                    latest.pop((record.partition, record.key), None)
-                else:
-                    latest[record.partition, record.key] = record.value
-        return latest
-
-    def last_events(
-        self,
-        need: Need,
-        key: str,
-        partition: int | None,
-        codec: Codec,
-        options: CepOptions,
-        app_id: str,
-        *,
-        over_ms: int,
-    ) -> list[Logged]:
-        """The last events of a key that a pattern reads, by time: one at least if there is one, and so long before it."""
-        keyed = need.keyed is not None
-        topics = [options.keyed(app_id)] if keyed else [options.topic(name) for name in need.definition.topics]
-        partitions = None if partition is None else frozenset([partition])
-        starts: tuple[int | None, ...] = (*(-back for back in LOOK_BACK), None)
-        whole = self._reader.bounds(topics, Selection(partitions=partitions))
-        found: list[Logged] = []
-        for start in starts:
-            bounds = self._reader.bounds(topics, Selection(start_offset=start, partitions=partitions))
-            first_ms: dict[int, int] = {}
-            records = []
-            for batch in self._batches(bounds):
-                for record in batch:
-                    if record.timestamp < first_ms.get(record.partition, NEVER_MS):
-                        first_ms[record.partition] = record.timestamp
-                    if _text(record.key) == key:
-                        records.append(record)
-            found = sorted(_events(need, records, codec, keyed=keyed), key=lambda one: int(one.event["ts"]))
-            enough = found and first_ms[found[-1].partition] <= found[-1].logged_ms - over_ms
-            if enough or (found and start == -LOOK_BACK[-1]) or all(bounds[lane][0] <= whole[lane][0] for lane in bounds):
-                break
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class Logged:
-    """An event, and where the worker read it: for an event that was keyed anew that is not its own place."""
-
-    event: Event
-    topic: str
-    partition: int
-    offset: int
-    logged_ms: int
-
-
-def _events(need: Need, records: list[Record], codec: Codec, *, keyed: bool) -> list[Logged]:
-    """The events that a pattern sees in records of one key; a record that is none was dead-lettered by the worker."""
-    reading = Reading(codec, [need])
-    events = []
-    for record in records:
-        place, timestamp = (record.topic, record.partition, record.offset), record.timestamp
-        try:
-            if keyed:
-                topic, partition, offset, timestamp, field = REKEYING.origin_of(record)
-                if field != need.keyed:
-                    continue
-                place = (topic, partition, offset)
-            planned = reading.plan(record)
-            if planned is None:
-                continue
-            plan, decoded = planned
-            event = reading.event(plan, reading.fields(plan, record, decoded), place, _text(record.key) or "", timestamp)
-        except SchemaError:
-            continue
-        events.append(Logged(event, record.topic, record.partition, record.offset, record.timestamp))
-    return events
-
-
-def _text(raw: bytes | None) -> str | None:
-    """A record's key as patterns see it."""
-    return None if raw is None else raw.decode("utf-8", "backslashreplace")
 
 
 def _watermark(stored: Any) -> int | None:  # noqa: ANN401 what the table holds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from processors.patterns.counting import counted
 from streams.cli.output import Exit, JsonFlag, cluster_config, err, fail, out, print_json, print_table
 
 if TYPE_CHECKING:
+    from processors.core.cep.model import Definition
     from processors.patterns.store import PatternStore, StoredPattern
 
 __all__ = ["list_patterns", "matches", "pause", "publish", "remove", "resume", "show"]
@@ -33,18 +34,20 @@ def publish(
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Publish patterns, or their next versions; they take effect on running workers at once."""
-    from processors.core.cep.loading import DefinitionError, load_definitions
+    """Publish patterns, or their next versions; they take effect on running workers at once.
 
-    try:
-        definitions = [one for file in files for one in load_definitions(_text(file), str(file))]
-    except DefinitionError as error:  # a mistake a line
-        raise fail(str(error), Exit.USAGE) from None
-    if not definitions:
-        raise fail("there is no definition to publish", Exit.USAGE)
+    Exit code 2 where a file has mistakes: nothing is published then. Workers refuse a pattern that names a topic which they do
+    not read (AGENT_CEP_TOPICS); `antiphon cep ls` shows that.
+    """
+    from processors.patterns.control import ControlError
+
+    definitions = [(str(file), one) for file in files for one in _definitions(str(file))]
     with _store() as store:
-        for definition in definitions:
-            done = store.publish(definition, on_replace=replace)
+        for file, definition in definitions:
+            try:
+                done = store.publish(definition, on_replace=replace)
+            except ControlError as error:
+                raise fail(f"{file}: pattern {definition.name!r}: {error}", Exit.USAGE) from None
             for warning in done.warnings:
                 err.print(f"warning: {done.name}: {warning}", style="yellow", soft_wrap=True, markup=False)
             if json:
@@ -54,17 +57,18 @@ def publish(
             else:
                 replaces = "" if done.replaces is None else f", replaces {done.replaces} ({replace or definition.on_replace})"
                 out.print(f"{done.name} version {done.version}{replaces}", highlight=False, soft_wrap=True)
+    err.print("`antiphon cep ls` shows whether the workers refuse it, and why", style="dim", highlight=False, soft_wrap=True)
 
 
 def list_patterns(json: JsonFlag = False) -> None:
-    """List the patterns on the log."""
+    """List the patterns on the log: active, paused, or refused by the workers, with the reason."""
     with _store() as store:
-        found = list(store.list().values())
+        found = list(store.list(refusals=True).values())
     if json:
         print_json([_line(one) for one in found])
         return
     rows = [
-        [one.name, _shown(one.version), _status(one), _when(one.published_at), _topics(one), one.problem or _described(one)]
+        [one.name, _shown(one.version), _status(one), _when(one.published_at), _topics(one), _problem(one) or _described(one)]
         for one in found
     ]
     print_table(["pattern", "version", "status", "published", "topics", ""], rows)
@@ -75,7 +79,7 @@ def show(name: Name, json: JsonFlag = False) -> None:
     from processors.core.cep.loading import to_yaml
 
     with _store() as store:
-        stored = store.get(name)
+        stored = store.get(name, refusals=True)
     if json:
         definition = None if stored.definition is None else stored.definition.to_data()
         print_json({**_line(stored), "definition": definition, "versions": [version for version, _ in stored.history]})
@@ -83,6 +87,8 @@ def show(name: Name, json: JsonFlag = False) -> None:
     err.print(f"{stored.name} version {_shown(stored.version)}, {_status(stored)}", style="dim", highlight=False)
     if stored.problem:
         err.print(f"its last record is not taken: {stored.problem}", style="yellow", soft_wrap=True, markup=False)
+    if stored.refused:
+        err.print(f"the workers refuse it: {stored.refused}", style="yellow", soft_wrap=True, markup=False)
     if stored.definition is not None:
         typer.echo(to_yaml(stored.definition), nl=False)
 
@@ -90,15 +96,18 @@ def show(name: Name, json: JsonFlag = False) -> None:
 def pause(name: Name) -> None:
     """Let a pattern rest: events pass unseen, and nothing of it times out until it is resumed."""
     with _store() as store:
-        done = store.pause(name)
-    out.print(f"{done.name} version {_shown(done.version)} is paused", highlight=False)
+        before = store.get(name)
+        done = before if before.paused else store.pause(name)
+    out.print(f"{done.name} version {_shown(done.version)} is {'already ' if before.paused else ''}paused", highlight=False)
 
 
 def resume(name: Name) -> None:
     """Let a paused pattern go on."""
     with _store() as store:
-        done = store.resume(name)
-    out.print(f"{done.name} version {_shown(done.version)} goes on", highlight=False)
+        before = store.get(name)
+        rests = before.paused or before.definition is None
+        done = store.resume(name) if rests else before
+    out.print(f"{done.name} version {_shown(done.version)} {'goes on' if rests else 'is not paused'}", highlight=False)
 
 
 def remove(name: Name) -> None:
@@ -137,7 +146,7 @@ def matches(
             if count is not None and shown >= count:
                 break
     except KeyboardInterrupt:
-        err.print(f"{shown:,} matches", style="dim")
+        err.print(counted(shown, "match", "matches"), style="dim", highlight=False)
 
 
 # ---- inside
@@ -172,13 +181,21 @@ def _store() -> Iterator[PatternStore]:
         raise fail(str(error), Exit.MISSING) from None
 
 
-def _text(file: Path) -> str:
+def _definitions(file: str) -> list[Definition]:
+    """The definitions in a file, each with something to read."""
+    from processors.core.cep.loading import DefinitionError, load_definitions
+    from processors.patterns.chosen import ChoiceError, NotThere, content_of
+
     try:
-        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise fail(f"{file}: there is no such file", Exit.MISSING) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise fail(f"{file}: {error}", Exit.USAGE) from None
+        found = load_definitions(content_of(file), file)
+    except NotThere as error:
+        raise fail(str(error), Exit.MISSING) from None
+    except (ChoiceError, DefinitionError) as error:  # a mistake a line
+        raise fail(str(error), Exit.USAGE) from None
+    for one in found:
+        if not one.topics:
+            raise fail(f"{file}: pattern {one.name!r} names no topic to read: give it `topics: [...]`", Exit.USAGE)
+    return found
 
 
 def _line(stored: StoredPattern) -> dict[str, Any]:
@@ -189,14 +206,20 @@ def _line(stored: StoredPattern) -> dict[str, Any]:
         "published_at": stored.published_at,
         "topics": [] if stored.definition is None else list(stored.definition.topics),
         "key": None if stored.definition is None else stored.definition.key,
-        "problem": stored.problem,
+        "problem": _problem(stored),
     }
 
 
 def _status(stored: StoredPattern) -> str:
     if stored.definition is None:
         return "not taken"
+    if stored.refused:
+        return "refused"
     return "paused" if stored.paused else "active"
+
+
+def _problem(stored: StoredPattern) -> str:
+    return "; ".join(filter(None, (stored.problem, stored.refused)))
 
 
 def _shown(version: int | None) -> str:

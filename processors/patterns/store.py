@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal
 
 import orjson
@@ -24,6 +24,7 @@ from processors.core.cep.engine import compile_pattern
 from processors.core.cep.model import Definition
 from processors.patterns.control import Control, ControlError, encode, read
 from processors.patterns.options import CepOptions
+from processors.patterns.refusals import hear
 from schemas.errors import AntiphonError, Fault
 from streams.reader import LogReader
 from streams.topics import COMPACTED, Topics, broker_error
@@ -70,6 +71,8 @@ class StoredPattern:
         published_at: When its record was written, ms; 0 where unknown.
         problem: Why the last record is not taken; empty where it is.
         history: Versions still on the topic, oldest first: compaction removes older ones in time.
+        offset: Of the last record that is taken; None where there is none.
+        refused: Why the workers refuse it; empty where they do not, and where they were not asked (`PatternStore.list`).
     """
 
     name: str
@@ -79,6 +82,8 @@ class StoredPattern:
     published_at: int = 0
     problem: str = ""
     history: tuple[tuple[int, Definition], ...] = field(default=(), repr=False)
+    offset: int | None = None
+    refused: str = ""
 
 
 class PatternStore:
@@ -159,20 +164,27 @@ class PatternStore:
 
     # ---- looking
 
-    def get(self, name: str) -> StoredPattern:
+    def get(self, name: str, *, refusals: bool = False) -> StoredPattern:
         """Return one pattern.
+
+        Args:
+            name: The pattern.
+            refusals: As for `list`.
 
         Raises:
             PatternMissing: There is none of this name.
             BrokerError: The broker does not answer or refuses.
         """
-        found = self.list().get(name)
+        found = self.list(refusals=refusals).get(name)
         if found is None:
             raise PatternMissing(f"no pattern is called {name!r}: `antiphon cep ls` lists them")
         return found
 
-    def list(self) -> dict[str, StoredPattern]:
+    def list(self, *, refusals: bool = False) -> dict[str, StoredPattern]:
         """Return all patterns by name.
+
+        Args:
+            refusals: Read too what the workers have said of them (`processors.patterns.refusals`).
 
         Raises:
             BrokerError: The broker does not answer or refuses.
@@ -184,9 +196,18 @@ class PatternStore:
         for records, _ in reader.read(reader.bounds([self.topic])):
             for record in records:
                 _fold(found, record.key, record.value, record.offset)
-        return dict(sorted(found.items()))
+        return self._with_refusals(dict(sorted(found.items()))) if refusals else dict(sorted(found.items()))
 
     # ---- inside
+
+    def _with_refusals(self, found: dict[str, StoredPattern]) -> dict[str, StoredPattern]:
+        heard = hear(self._config, self._options.topic(self._options.changes_topic), found)
+        return {
+            name: one
+            if one.version is None or one.offset is None
+            else replace(one, refused=heard.refusal(name, version=one.version, offset=one.offset))
+            for name, one in found.items()
+        }
 
     def _write(self, name: str, value: bytes | None) -> int:
         Topics(self._config).ensure(self.topic, 1, COMPACTED, replication_factor=self._replication_factor)
@@ -214,9 +235,7 @@ def _fold(found: dict[str, StoredPattern], key: bytes | None, value: bytes | Non
         if before.version is not None and control.version < before.version:
             raise ControlError(f"it names version {control.version}, and {before.version} is known: it was overtaken")
     except ControlError as error:
-        found[name] = StoredPattern(
-            name, before.version, before.paused, before.definition, before.published_at, str(error), before.history
-        )
+        found[name] = replace(before, problem=str(error))
         return
     if control.definition is None:
         found.pop(name, None)
@@ -231,6 +250,7 @@ def _fold(found: dict[str, StoredPattern], key: bytes | None, value: bytes | Non
         control.definition,
         published_at if type(published_at) is int else 0,
         history=history,
+        offset=offset,
     )
 
 

@@ -17,8 +17,12 @@ from processors.patterns import manage
 from processors.patterns.control import ControlError, encode, read
 from processors.patterns.options import CepOptions
 from processors.patterns.store import PatternMissing, PatternStore
+from schemas.catalogue import CATALOGUE
+from schemas.cep import PatternRefused
 from streams.broker import EmbeddedBroker
+from streams.codec import Codec
 from streams.errors import SettingsError
+from streams.topics import Topics
 from tests.processors.patterns.lane_bench import pattern, stage
 
 FOLLOWED = pattern("followed", stage("a"), stage("b"), within_ms=1_000)
@@ -147,12 +151,53 @@ def test_from_the_command_line(command: typer.Typer, tmp_path: Path) -> None:
     assert "followed version 0" in said("publish", str(file))
     assert "replaces 0 (restart)" in said("publish", str(file), "--replace", "restart")
     assert "is paused" in said("pause", "single")
+    assert "single version 3 is already paused" in said("pause", "single")
     listed = {one["name"]: one for one in json.loads(said("ls", "--json"))}
     assert (listed["single"]["status"], listed["followed"]["status"]) == ("paused", "active")
     assert "followed" in said("ls")
     assert "goes on" in said("resume", "single")
+    assert "single version 3 is not paused" in said("resume", "single")
     assert "where: type == 'a'" in said("show", "followed")
     assert json.loads(said("show", "followed", "--json"))["definition"]["name"] == "followed"
     assert "is removed" in said("remove", "single")
     said("show", "single", code=4)
     said("publish", str(tmp_path / "absent.yaml"), code=4)
+
+
+def test_nothing_is_published_of_a_file_that_names_no_topic(command: typer.Typer, store: PatternStore, tmp_path: Path) -> None:
+    """The file and the pattern are named, the code is that of wrong usage, and the good one before it is not published either."""
+    file = tmp_path / "unread.yaml"
+    file.write_text("name: good\ntopics: [in]\npattern: {stages: [{name: a}]}\n---\nname: bad\npattern: {stages: [{name: a}]}\n")
+    done = CliRunner().invoke(command, ["publish", str(file)])
+    assert done.exit_code == 2
+    assert f"{file}: pattern 'bad' names no topic to read: give it `topics: [...]`" in " ".join(done.stderr.split("\n"))
+    assert store.list() == {}
+
+
+def test_a_refusal_of_the_workers_is_shown(command: typer.Typer, store: PatternStore, kafka: EmbeddedBroker) -> None:
+    """`ls` and `show` give the workers' reason; a kafka transaction that a killed worker left open is not waited for."""
+    version = store.publish(FOLLOWED).version
+    changes = store.topic.replace("antiphon.patterns", "antiphon.pattern-changes")
+    Topics({"bootstrap.servers": kafka.bootstrap_servers}).ensure(changes, 1)
+    refused = PatternRefused(
+        id="1", source="/test", pattern="followed", version=version, reason="it names topic 'in'", detected_at=1
+    )
+    record = Codec(CATALOGUE).encode(refused, changes)
+    told = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    told.produce(changes, record.value, record.key)
+    told.produce(changes, b"no event", record.key)
+    assert told.flush(10) == 0
+    left = Producer({"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": changes})
+    left.init_transactions(20)
+    left.begin_transaction()
+    left.produce(changes, record.value, b"single")
+    assert left.flush(10) == 0
+    run = CliRunner()
+    try:
+        (line,) = json.loads(run.invoke(command, ["ls", "--json"]).stdout)
+        shown = run.invoke(command, ["show", "followed"])
+    finally:
+        left.abort_transaction(20)
+    assert (line["status"], line["problem"]) == ("refused", "it names topic 'in'")
+    assert "the workers refuse it: it names topic 'in'" in shown.stderr
+    assert store.list()["followed"].refused == "", "only who asks for it waits for it"
