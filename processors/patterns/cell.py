@@ -9,6 +9,7 @@ Everything between two `await`s of the processor, so no batch is ever given up i
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,8 @@ from processors.patterns.reading import Reading, Taken, text_of
 from processors.patterns.results import Results, Writer
 from processors.patterns.versions import Run, Shelf
 from processors.rekeying import Rekeying
+from streams.errors import BrokerError
+from streams.topics import Topics
 
 if TYPE_CHECKING:
     from processors.patterns.control import Control
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from streams.turns.batch import Record, View
 
 __all__ = ["REKEYING", "Cell"]
+
+log = logging.getLogger(__name__)
 
 REKEYING: Final = Rekeying("cep")
 """Headers of records that are keyed anew."""
@@ -55,6 +60,7 @@ class Cell:
         self._lanes: dict[int, Lane] = {}
         self._writer: Writer | None = None
         self._readings: dict[object, Reading] = {}
+        self._keyed_partitions: dict[str, int] = {}
         self._routes: tuple[int, dict[str, list[Need]]] = (-1, {})
 
     # ---- the patterns topic
@@ -62,6 +68,8 @@ class Cell:
     async def follow(self, loop: asyncio.AbstractEventLoop) -> None:
         """Follow the patterns topic until cancelled."""
         self._loop = loop
+        if self._options.keyed_topics:
+            self._keyed_partitions = await self._count_partitions()
         self._follower.start()
         try:
             await asyncio.Event().wait()
@@ -72,6 +80,21 @@ class Cell:
         """Wait until the patterns topic has been read to its end once."""
         if not self._ready.is_set():
             await self._ready.wait()
+
+    async def _count_partitions(self) -> dict[str, int]:
+        """Return how many partitions the topics have that other workers key anew: from each of them events may come."""
+        while True:
+            try:
+                found = await asyncio.to_thread(Topics(self._app.options.client).list)
+            except BrokerError as error:
+                log.warning("the partitions of AGENT_CEP_KEYED_TOPICS are not known yet: %s", error)
+                await asyncio.sleep(COUNT_AGAIN_S)
+                continue
+            count = {info.name: info.partitions for info in found}
+            for name in self._options.keyed_topics:
+                if self._options.topic(name) not in count:
+                    log.warning("topic %r of AGENT_CEP_KEYED_TOPICS does not exist: its events count from the first on", name)
+            return {name: count.get(self._options.topic(name), 0) for name in self._options.keyed_topics}
 
     def _changed(self) -> None:
         assert self._loop is not None
@@ -172,9 +195,10 @@ class Cell:
 
     def _sources_of(self, run: Run, partition: int) -> list[str]:
         need, options = run.compiled.need, self._options
-        numbers: Iterable[int] = (partition,) if need.keyed is None else range(self._app.source_partitions)
-        names = [options.topic(name) for name in need.definition.topics if name in options.topics]
-        return [f"{name}/{number}" for name in names for number in numbers]
+        if need.keyed is None:
+            return [f"{options.topic(name)}/{partition}" for name in need.definition.topics]
+        count = {**dict.fromkeys(options.topics, self._app.source_partitions), **self._keyed_partitions}
+        return [f"{options.topic(name)}/{number}" for name in need.definition.topics for number in range(count.get(name, 0))]
 
     def _behind(self, batch: Batch, run: Run) -> list[str]:
         """Return the sources of a version that are known to have unread records."""
@@ -243,5 +267,7 @@ class Cell:
         return {self._options.topic(name) for name in run.compiled.definition.topics}
 
 
+COUNT_AGAIN_S: Final = 1.0
+"""When a broker that did not answer is asked again for the partitions of topics."""
 READINGS_MAX: Final = 256
 """Sets of patterns remembered with what they read; lanes as a rule have the same set."""

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from processors.patterns.cell import REKEYING
 from processors.patterns.follower import Snapshot
 from processors.patterns.lane import DROP_MAX
+from processors.patterns.options import CepOptions
 from schemas.cep import PatternMatched
 from schemas.errors import MalformedRecord
 from schemas.work import FileChanged
@@ -441,6 +443,31 @@ def test_events_of_several_partitions_meet_under_a_field_of_theirs() -> None:
     assert {place["topic"] for one in bench.of("matched")[0]["stages"] for place in one["events"]} == {SOURCE}
     assert (version, "activated", 0) in actions(bench)
     assert [one["input_topic"] for one in bench.of("activated")] == [KEYED]
+
+
+def test_time_waits_for_every_partition_that_other_workers_key_anew() -> None:
+    """They bring one partition's backlog before the next one's: what comes second is not late for that."""
+    bench = Bench()
+    bench.cell._options = CepOptions(topics=(SOURCE,), keyed_topics=("wide",))
+    bench.cell._keyed_partitions = {"wide": 2}
+    version = bench.publish(pattern("task", stage("a"), stage("b"), within_ms=1_000, key="task", topics=["wide"]))
+
+    def keyed(partition: int, *events: dict[str, Any]) -> None:
+        records = [record._replace(partition=partition) for record in bench.records(events, "wide")]
+        offset = bench.offsets.get(KEYED, 0)
+        bench.offsets[KEYED] = offset + len(records)
+        bench.batch(
+            [
+                record._replace(topic=KEYED, partition=0, offset=at, key=b"7", headers=tuple(REKEYING.headers_on(record, "task")))
+                for at, record in enumerate(records, offset)
+            ],
+            KEYED,
+        )
+
+    keyed(0, event("b", 5), event("a", 500_000))
+    keyed(1, event("a", 0), event("z", 500_000))
+    assert not bench.of("late")
+    assert bench.found() == [(version, "7", {"a": [2], "b": [0]})]
 
 
 def test_a_field_that_is_the_record_key_anyway_needs_no_detour() -> None:
