@@ -39,15 +39,17 @@ def publish(
     Exit code 2 where a file has mistakes: nothing is published then. Workers refuse a pattern that names a topic which they do
     not read (AGENT_CEP_TOPICS); `antiphon cep ls` shows that.
     """
-    from processors.patterns.control import ControlError
+    from processors.patterns.control import ControlError, encode
 
     definitions = [(str(file), one) for file in files for one in _definitions(str(file))]
+    for file, definition in definitions:
+        try:
+            encode(definition, now_ms=0)
+        except ControlError as error:
+            raise fail(f"{file}: pattern {definition.name!r}: {error}", Exit.USAGE) from None
     with _store() as store:
-        for file, definition in definitions:
-            try:
-                done = store.publish(definition, on_replace=replace)
-            except ControlError as error:
-                raise fail(f"{file}: pattern {definition.name!r}: {error}", Exit.USAGE) from None
+        for _, definition in definitions:
+            done = store.publish(definition, on_replace=replace)
             for warning in done.warnings:
                 err.print(f"warning: {done.name}: {warning}", style="yellow", soft_wrap=True, markup=False)
             if json:

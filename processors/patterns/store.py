@@ -158,9 +158,14 @@ class PatternStore:
         stored = self.get(name)
         if stored.definition is None or stored.version is None:
             raise PatternMissing(f"pattern {name!r} has no definition that is taken ({stored.problem}): publish it again")
-        if stored.paused != paused:
-            self._write(name, encode(stored.definition, paused=paused, version=stored.version, now_ms=_now_ms()))
-        return self.get(name)
+        if stored.paused == paused:
+            return stored
+        self._write(name, encode(stored.definition, paused=paused, version=stored.version, now_ms=_now_ms()))
+        after = self.list().get(name)
+        if after is None:  # removed meanwhile: workers refuse this record, and compaction must not let it outlive the removal
+            self._write(name, None)
+            raise PatternMissing(f"pattern {name!r} was removed meanwhile: publish it again")
+        return after
 
     # ---- looking
 
@@ -193,9 +198,10 @@ class PatternStore:
             return {}
         reader = LogReader(self._config)
         found: dict[str, StoredPattern] = {}
+        removed: dict[str, int] = {}
         for records, _ in reader.read(reader.bounds([self.topic])):
             for record in records:
-                _fold(found, record.key, record.value, record.offset)
+                _fold(found, removed, record.key, record.value, record.offset)
         return self._with_refusals(dict(sorted(found.items()))) if refusals else dict(sorted(found.items()))
 
     # ---- inside
@@ -227,18 +233,21 @@ class PatternStore:
         return told[0][1]
 
 
-def _fold(found: dict[str, StoredPattern], key: bytes | None, value: bytes | None, offset: int) -> None:
+def _fold(found: dict[str, StoredPattern], removed: dict[str, int], key: bytes | None, value: bytes | None, offset: int) -> None:
     name = (key or b"").decode("utf-8", "backslashreplace")
     before = found.get(name, StoredPattern(name))
     try:
         control: Control = read(key, value, offset)
         if before.version is not None and control.version < before.version:
             raise ControlError(f"it names version {control.version}, and {before.version} is known: it was overtaken")
+        if control.version < removed.get(name, -1):
+            return  # a pause or resume that crossed with the removal
     except ControlError as error:
         found[name] = replace(before, problem=str(error))
         return
     if control.definition is None:
         found.pop(name, None)
+        removed[name] = offset
         return
     published_at = orjson.loads(value or b"{}").get("published_at")
     older = (one for one in before.history if one[0] != control.version)

@@ -22,6 +22,7 @@ from schemas.cep import PatternRefused
 from streams.broker import EmbeddedBroker
 from streams.codec import Codec
 from streams.errors import SettingsError
+from streams.reader import LogReader
 from streams.topics import Topics
 from tests.processors.patterns.lane_bench import pattern, stage
 
@@ -51,6 +52,27 @@ def test_versions_grow_and_a_pause_keeps_the_version(store: PatternStore) -> Non
     assert store.publish(FOLLOWED).version > second.version
     with pytest.raises(PatternMissing, match="antiphon cep ls"):
         store.pause("unknown")
+
+
+def test_a_pause_that_crosses_with_a_removal_does_not_bring_the_pattern_back(
+    store: PatternStore, kafka: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told, and the last record of the name is a removal again: compaction may keep that one alone."""
+    store.publish(FOLLOWED)
+    write = store._write
+
+    def crossed(name: str, value: bytes | None) -> int:
+        if value is not None:
+            write(name, None)
+        return write(name, value)
+
+    monkeypatch.setattr(store, "_write", crossed)
+    with pytest.raises(PatternMissing, match="removed meanwhile"):
+        store.pause("followed")
+    assert store.list() == {}
+    reader = LogReader({"bootstrap.servers": kafka.bootstrap_servers})
+    values = [record.value for records, _ in reader.read(reader.bounds([store.topic])) for record in records]
+    assert [value is None for value in values] == [False, True, False, True]
 
 
 def test_what_does_not_compile_is_not_published(store: PatternStore) -> None:
@@ -171,6 +193,20 @@ def test_nothing_is_published_of_a_file_that_names_no_topic(command: typer.Typer
     done = CliRunner().invoke(command, ["publish", str(file)])
     assert done.exit_code == 2
     assert f"{file}: pattern 'bad' names no topic to read: give it `topics: [...]`" in " ".join(done.stderr.split("\n"))
+    assert store.list() == {}
+
+
+def test_nothing_is_published_of_a_file_with_one_too_large(
+    command: typer.Typer, store: PatternStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The small one before it stays unpublished too."""
+    file = tmp_path / "large.yaml"
+    small = "name: {}\ntopics: [in]\ndescription: {}\npattern: {{stages: [{{name: a}}]}}\n"
+    file.write_text(small.format("good", "short") + "---\n" + small.format("bad", "x" * 2_000))
+    monkeypatch.setattr("processors.patterns.control.CONTROL_BYTES_MAX", 2_000)
+    done = CliRunner().invoke(command, ["publish", str(file)])
+    assert done.exit_code == 2
+    assert "pattern 'bad': the definition has" in " ".join(done.stderr.split("\n"))
     assert store.list() == {}
 
 
