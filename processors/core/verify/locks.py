@@ -54,10 +54,15 @@ class ResourceVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Of a history: the worst verdict of its locks, and each of them by name."""
+    """Of a history: the verdict of each of its locks, by name."""
 
-    verdict: Verdict
     resources: tuple[ResourceVerdict, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst one."""
+        found = {one.verdict for one in self.resources}
+        return next((one for one in (Verdict.NOT_LINEARIZABLE, Verdict.UNKNOWN) if one in found), Verdict.LINEARIZABLE)
 
     def of(self, verdict: Verdict) -> tuple[ResourceVerdict, ...]:
         """The locks with a verdict."""
@@ -75,10 +80,7 @@ def judge(
         slack_ns: By how much a lease may be over early.
         states_max: States of one lock to enter before the verdict is unknown.
     """
-    resources = tuple(verdicts(operations, guard=guard, slack_ns=slack_ns, states_max=states_max))
-    found = {one.verdict for one in resources}
-    worst = next((one for one in (Verdict.NOT_LINEARIZABLE, Verdict.UNKNOWN) if one in found), Verdict.LINEARIZABLE)
-    return Report(worst, resources)
+    return Report(tuple(verdicts(operations, guard=guard, slack_ns=slack_ns, states_max=states_max)))
 
 
 def verdicts(
