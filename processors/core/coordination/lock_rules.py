@@ -7,9 +7,9 @@ from typing import Final
 
 from processors.core.coordination.lock_rows import Asked
 from processors.core.coordination.lock_state import Book
-from processors.core.coordination.lock_words import Wait
+from processors.core.coordination.lock_words import LockLimits, Wait
 
-__all__ = ["BLOCKERS_SHOWN", "behind", "free", "open_at", "waits"]
+__all__ = ["BLOCKERS_SHOWN", "behind", "cannot_wait", "free", "never", "open_at", "waits"]
 
 BLOCKERS_SHOWN: Final = 16
 """Owners named in the outcome of a request that waits: enough for a person; `waits` has all."""
@@ -38,6 +38,41 @@ def open_at(book: Book, name: str, request: Asked) -> bool:
 def free(book: Book, request: Asked) -> bool:
     """Return whether the request can be granted now."""
     return all(open_at(book, name, request) for name in request.resources)
+
+
+def never(book: Book, request: Asked, limits: LockLimits) -> tuple[str, str] | None:
+    """Return why a request is refused though what it asks for may be free; None where it is not."""
+    if request.order[0] == 0 and len(request.resources) > 1:
+        return "upgrade_alone", "an upgrade from shared to exclusive is for one resource: ask for the others apart"
+    for name in request.resources:
+        resource = book.resources.get(name)
+        share = None if resource is None else resource.shares.get(request.owner)
+        if share is not None and len(share.grants) >= limits.nested_max:
+            return "nested_too_deep", f"{request.owner} has {name} {len(share.grants)} times already: release some"
+    return None
+
+
+def cannot_wait(book: Book, request: Asked, limits: LockLimits, *, tries: bool) -> tuple[str, str] | None:
+    """Return why a request that is not granted at once is refused; None where it waits."""
+    if request.order[0] == 0:
+        first = book.resources[request.resources[0]].queue[:1]
+        if first and first[0][0][0] == 0 and (owner := book.requests[first[0][1]].owner) != request.owner:
+            text = f"{owner} shares {request.resources[0]} too and waits to upgrade: each would wait for the other; "
+            return "upgrade_deadlock", text + "release the shared grant, then ask for an exclusive one"
+    if tries:
+        blocked = next(name for name in request.resources if not open_at(book, name, request))
+        holder = min(book.resources[blocked].shares, default="a request that waits")
+        return "busy", f"{blocked} is not free: {holder} has it or goes first"
+    mine = book.waiting_of.get(request.owner)
+    if mine is not None and len(mine) >= limits.owner_waiters_max:
+        return "owner_full", f"{request.owner} waits with {len(mine)} requests already: let some end"
+    if len(book.requests) >= limits.requests_max:
+        return "full", f"{limits.requests_max} requests are known on this partition: let some end, or use more partitions"
+    for name in request.resources:
+        resource = book.resources.get(name)
+        if resource is not None and len(resource.queue) >= limits.waiters_max:
+            return "queue_full", f"{limits.waiters_max} requests wait for {name}: try again when some have ended"
+    return None
 
 
 def behind(book: Book, request: Asked) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from processors.core.coordination.at import At
 from processors.core.coordination.lock_answers import granted, named, queued, repeated
 from processors.core.coordination.lock_checks import identity_problem, lease_problem, request_problem
 from processors.core.coordination.lock_rows import Asked, Key, Row
-from processors.core.coordination.lock_rules import BLOCKERS_SHOWN, free, open_at, waits
+from processors.core.coordination.lock_rules import BLOCKERS_SHOWN, free, waits
 from processors.core.coordination.lock_state import Book
 from processors.core.coordination.lock_words import (
     AcquireRequest,
@@ -89,11 +89,12 @@ class Locks:
             outcomes.append(Refused(asked.owner, asked.request_id, asked.route, asked.resources, "forgotten", text))
             return outcomes
         request = self._request(asked, at)
-        problem = self._too_deep(request)
+        problem = never(book, request, self.limits)
         if problem is None and free(book, request):
             outcomes.append(self._grant(request, at))
+            self._grant_nested(request.owner, at, outcomes)
             return outcomes
-        if problem := problem or self._cannot_wait(asked, request):
+        if problem := problem or cannot_wait(book, request, self.limits, tries=asked.wait_ms == 0):
             outcomes.append(Refused(asked.owner, asked.request_id, asked.route, asked.resources, *problem))
             book.remember(asked.request_id, asked.owner, asked.resources, "refused", problem, keep=self.limits.ended_max)
             return outcomes
@@ -228,41 +229,6 @@ class Locks:
                 tokens.append(token)
         book.grant(request, tuple(tokens), at.now_ms + request.lease_ms)
         return granted(request, request.route)
-
-    def _cannot_wait(self, asked: AcquireRequest, request: Asked) -> tuple[str, str] | None:
-        """Return why a request that is not granted at once is refused; None where it waits."""
-        book, limits = self._book, self.limits
-        upgrade = request.order[0] == 0
-        if upgrade and len(asked.resources) > 1:
-            return "upgrade_alone", "an upgrade from shared to exclusive is for one resource: ask for the others apart"
-        if upgrade:
-            first = book.resources[asked.resources[0]].queue[:1]
-            if first and first[0][0][0] == 0 and (owner := book.requests[first[0][1]].owner) != asked.owner:
-                text = f"{owner} shares {asked.resources[0]} too and waits to upgrade: each would wait for the other; "
-                return "upgrade_deadlock", text + "release the shared grant, then ask for an exclusive one"
-        if asked.wait_ms == 0:
-            blocked = next(name for name in asked.resources if not open_at(book, name, request))
-            holder = min(book.resources[blocked].shares, default="a request that waits")
-            return "busy", f"{blocked} is not free: {holder} has it or goes first"
-        mine = book.waiting_of.get(asked.owner)
-        if mine is not None and len(mine) >= limits.owner_waiters_max:
-            return "owner_full", f"{asked.owner} waits with {len(mine)} requests already: let some end"
-        if len(book.requests) >= limits.requests_max:
-            return "full", f"{limits.requests_max} requests are known on this partition: let some end, or use more partitions"
-        for name in asked.resources:
-            resource = book.resources.get(name)
-            if resource is not None and len(resource.queue) >= limits.waiters_max:
-                return "queue_full", f"{limits.waiters_max} requests wait for {name}: try again when some have ended"
-        return None
-
-    def _too_deep(self, request: Asked) -> tuple[str, str] | None:
-        """Return why a nested request is refused; None where it may be granted."""
-        for name in request.resources:
-            resource = self._book.resources.get(name)
-            share = None if resource is None else resource.shares.get(request.owner)
-            if share is not None and len(share.grants) >= self.limits.nested_max:
-                return "nested_too_deep", f"{request.owner} has {name} {len(share.grants)} times already: release some"
-        return None
 
     def _refuse(self, request_id: str, code: str, text: str, at: At) -> list[Outcome]:
         outcomes = self.tick(at)

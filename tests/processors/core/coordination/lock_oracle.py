@@ -85,11 +85,12 @@ class Oracle:
         entry.asked_ms = self.latest_ms
         mine = [n for n in entry.names if self.has(entry.owner, n, exclusive=False)]
         entry.upgrade = entry.exclusive and any(not self.has(entry.owner, n, exclusive=True) for n in mine)
-        if self.can(entry):
+        if entry.upgrade and len(entry.names) > 1:
+            self.refuse(entry, "upgrade_alone")
+        elif self.can(entry):
             self.entries.append(entry)
             self.grant(entry, now_ms)
-        elif entry.upgrade and len(entry.names) > 1:
-            self.refuse(entry, "upgrade_alone")
+            self.settle(now_ms)
         elif entry.upgrade and any(e.upgrade and e.owner != entry.owner and e.names == entry.names for e in self.waiting()):
             self.refuse(entry, "upgrade_deadlock")
         elif entry.wait_ms == 0:
@@ -109,9 +110,10 @@ class Oracle:
         entry.state = state
         self.log.append((state, entry.id))
         for waiter in self.waiting():
-            if waiter.upgrade and waiter.owner == entry.owner and waiter.names[0] in entry.names:
-                if not self.has(waiter.owner, waiter.names[0], exclusive=False):
-                    self.refuse(waiter, "upgrade_lost")
+            name = waiter.names[0]
+            stood = waiter.upgrade and waiter.owner == entry.owner and name in entry.names
+            if stood and not self.has(waiter.owner, name, exclusive=False):
+                self.refuse(waiter, "upgrade_lost")
         if settle:
             self.settle(now_ms)
 

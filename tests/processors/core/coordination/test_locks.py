@@ -231,7 +231,7 @@ def test_first_come_first_served_and_the_token_grows() -> None:
         assert words(desk.ask(str(number), owner)) == [("waiting", str(number))]
     last = 0
     for number, owner in enumerate(("ann", "bob", "cyd"), 1):
-        released, granted = desk.release(str(number), owner)
+        _, granted = desk.release(str(number), owner)
         assert isinstance(granted, Granted)
         assert granted.request_id == str(number + 1)
         assert granted.tokens[0] >> 20 == desk.offset
@@ -300,7 +300,7 @@ def test_an_upgrade_waits_for_the_other_readers_only() -> None:
     assert isinstance(refused, Refused)
     assert refused.code == "upgrade_deadlock"
     assert "ann" in refused.text
-    released, upgraded = desk.release("2", "bob")
+    _, upgraded = desk.release("2", "bob")
     assert isinstance(shared, Granted)
     assert isinstance(upgraded, Granted)
     assert upgraded.request_id == "4"
