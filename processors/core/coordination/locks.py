@@ -31,7 +31,7 @@ from processors.core.coordination.at import At
 from processors.core.coordination.lock_answers import granted, named, queued, repeated
 from processors.core.coordination.lock_checks import identity_problem, lease_problem, request_problem
 from processors.core.coordination.lock_rows import Asked, Key, Row
-from processors.core.coordination.lock_rules import BLOCKERS_SHOWN, free, waits
+from processors.core.coordination.lock_rules import BLOCKERS_SHOWN, cannot_wait, free, never, waits
 from processors.core.coordination.lock_state import Book
 from processors.core.coordination.lock_words import (
     AcquireRequest,
