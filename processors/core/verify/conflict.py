@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -82,10 +83,9 @@ def conflict(
     """
     assert found.stuck is not None
     prefix = [one for one in telling if one.call_ns <= cut_ns]
-    final = next(one for one in telling if one.return_ns == cut_ns)
-    core = _fewest(prefix, final, cut_ns, model, states_max)
+    core = _fewest(prefix, cut_ns, model, states_max)
     at = search(core, model, states_max=states_max, cut_ns=cut_ns, by_token=False)
-    stuck, why, holders, before = final, None, found.state.holders, [telling[index] for index in found.order]
+    stuck, why, holders, before = telling[found.stuck], found.why, found.state.holders, [telling[one] for one in found.order]
     if at.linearizable is False and at.stuck is not None:
         stuck, why, holders, before = core[at.stuck], at.why, at.state.holders, [core[index] for index in at.order]
     shown = core if len(core) <= SHOWN_MAX else [*before[1 - SHOWN_MAX :], stuck]
@@ -95,54 +95,56 @@ def conflict(
         prefix=sum(one.call_ns <= cut_ns for one in operations),
         prefix_end_ns=cut_ns,
         stuck=stuck,
-        operations=tuple(sorted(shown, key=lambda one: (one.call_ns, one.return_ns))),
+        operations=tuple(
+            sorted({one.place: one for one in reversed(shown)}.values(), key=lambda one: (one.call_ns, one.return_ns))
+        ),
         origin_ns=origin_ns,
     )
 
 
-def _fewest(prefix: Sequence[Operation], final: Operation, cut_ns: int, model: LockModel, states_max: int) -> list[Operation]:
-    """A part of the prefix that can't be ordered either, from which no grant can be taken away.
+def _fewest(prefix: Sequence[Operation], cut_ns: int, model: LockModel, states_max: int) -> list[Operation]:
+    """A part of the prefix that can't be ordered either, from which nothing can be taken away.
 
-    Only whole grants are left out: a lock that never made a grant may do everything that it may do beside it. A refusal because
-    the lock was held is the exception, so these go first; where it takes them, everything before counts, and the last are shown.
+    Only whole grants are left out: a lock that never made a grant may do everything that it may do beside it. Exceptions are
+    refusals because the lock was held or because of a write's token, so these go first; where it takes them, nothing is left out.
     """
 
-    def fails(part: Sequence[Operation]) -> bool:
-        return search(part, model, states_max=states_max, cut_ns=cut_ns).linearizable is False
+    def fails(names: Sequence[object]) -> bool:
+        return search(_members(groups, names), model, states_max=states_max, cut_ns=cut_ns).linearizable is False
 
-    grants = [one for one in prefix if one.kind is not Kind.ACQUIRE or one.outcome is not Outcome.REFUSED]
-    if not fails(grants):
+    groups = _groups([one for one in prefix if one.outcome is not Outcome.REFUSED or one.kind in (Kind.RELEASE, Kind.RENEW)])
+    names = sorted(groups, key=lambda name: max(one.call_ns for one in groups[name]))
+    if not fails(names):
         return list(prefix)
+    size = 2
+    while size < len(names) and not fails(names[-size:]):
+        size = size * 2 if size < GROUPS_MAX else len(names)
+    kept = names[-size:]
+    if len(kept) <= GROUPS_MAX:
+        for name in list(kept):
+            without = [one for one in kept if one != name]
+            if fails(without):
+                kept = without
+    return _members(groups, kept)
+
+
+def _groups(operations: Sequence[Operation]) -> dict[object, list[Operation]]:
+    """The operations by what they are about: a grant with its writes; all of an owner whose grants share tokens by nesting."""
+    acquires = [one for one in operations if one.kind is Kind.ACQUIRE]
+    told = Counter((one.owner, one.token) for one in acquires if one.token)
+    nested = {owner for (owner, _), count in told.items() if count > 1}
+    nested |= {one.owner for one in acquires if one.token and not one.answered}
+    group_of: dict[object, object] = {one.grant: ("owner", one.owner) if one.owner in nested else one.grant for one in acquires}
+    grant_of = {one.token: one.grant for one in acquires if one.answered}
     groups: dict[object, list[Operation]] = {}
-    token_of = {one.token: one.grant for one in grants if one.kind is Kind.ACQUIRE and one.token}
-    for one in grants:
-        name: object = token_of.get(one.token, one.place) if one.kind is Kind.WRITE else one.grant
-        groups.setdefault(name, []).append(one)
-    own = next(name for name, those in groups.items() if final in those)
-    others = sorted((name for name in groups if name != own), key=lambda name: groups[name][-1].call_ns)
-    kept = _window(groups, own, others, fails)
-    for name in list(kept):
-        without = [one for one in kept if one != name]
-        if fails(_members(groups, own, without)):
-            kept = without
-    return _members(groups, own, kept)
+    for one in operations:
+        grant = grant_of.get(one.token, ("write", one.place)) if one.kind is Kind.WRITE else one.grant
+        groups.setdefault(group_of.get(grant, grant), []).append(one)
+    return groups
 
 
-def _window(
-    groups: dict[object, list[Operation]], own: object, others: list[object], fails: Callable[[Sequence[Operation]], bool]
-) -> list[object]:
-    """The last few groups that do not go together."""
-    size = 1
-    while size < min(len(others), GROUPS_MAX):
-        if fails(_members(groups, own, others[-size:])):
-            return others[-size:]
-        size *= 2
-    return others
-
-
-def _members(groups: dict[object, list[Operation]], own: object, names: Sequence[object]) -> list[Operation]:
-    members = [one for name in (own, *names) for one in groups[name]]
-    return sorted(members, key=lambda one: (one.call_ns, one.return_ns))
+def _members(groups: dict[object, list[Operation]], names: Sequence[object]) -> list[Operation]:
+    return sorted((one for name in names for one in groups[name]), key=lambda one: (one.call_ns, one.return_ns))
 
 
 def words(one: Operation, origin_ns: int) -> str:
@@ -152,7 +154,7 @@ def words(one: Operation, origin_ns: int) -> str:
     what = f"{DONE[one.kind]}"
     if one.kind is Kind.ACQUIRE:
         what += f" {'exclusive' if one.exclusive else 'shared'}, grant {one.grant}"
-        if one.token:
+        if one.token and one.answered:
             told += f", token {one.token}"
     elif one.kind is Kind.WRITE:
         what += f" with token {one.token}" + (f" to {one.store}" if one.store else "")

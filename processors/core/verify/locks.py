@@ -6,16 +6,17 @@ condition for concurrent objects", TOPLAS 12(3), 1990). That a request for sever
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from processors.core.verify.conflict import Conflict, conflict
-from processors.core.verify.model import HELD, Guard, LockModel
-from processors.core.verify.operations import NEVER_NS, Kind, Operation, Outcome
+from processors.core.verify.model import Guard, LockModel
+from processors.core.verify.operations import NEVER_NS, Kind, Operation
 from processors.core.verify.search import Search, search
+from processors.core.verify.telling import telling
 
 __all__ = ["SLACK_NS", "STATES_MAX", "Report", "ResourceVerdict", "Verdict", "judge", "verdicts"]
 
@@ -87,53 +88,26 @@ def verdicts(
     operations: Iterable[Operation], *, guard: Guard = Guard.SEEN, slack_ns: int = SLACK_NS, states_max: int = STATES_MAX
 ) -> Iterator[ResourceVerdict]:
     """Judge each lock of a history, by name; see :func:`judge`."""
-    model = LockModel(guard, slack_ns)
     by_resource = defaultdict(list)
     for one in operations:
         by_resource[one.resource].append(one)
     for resource, those in sorted(by_resource.items()):
         ordered = sorted(those, key=lambda one: (one.call_ns, one.return_ns))
-        yield _judge_one(resource, ordered, model, states_max)
+        times = Counter(one.grant for one in those if one.kind is Kind.RELEASE)
+        repeated = frozenset(grant for grant, count in times.items() if count > 1)
+        yield _judge_one(resource, ordered, LockModel(guard, slack_ns, repeated), states_max)
 
 
 def _judge_one(resource: str, operations: Sequence[Operation], model: LockModel, states_max: int) -> ResourceVerdict:
-    telling = _telling(operations)
-    found = search(telling, model, states_max=states_max)
+    told = telling(operations)
+    found = search(told, model, states_max=states_max)
     if found.linearizable:
         return ResourceVerdict(resource, Verdict.LINEARIZABLE, len(operations), found.states)
     if found.linearizable is None:
         return ResourceVerdict(resource, Verdict.UNKNOWN, len(operations), found.states)
-    cut_ns, shortest = _shortest(telling, model, states_max, found)
-    named = conflict(operations, telling, cut_ns, shortest, model, states_max)
+    cut_ns, shortest = _shortest(told, model, states_max, found)
+    named = conflict(operations, told, cut_ns, shortest, model, states_max)
     return ResourceVerdict(resource, Verdict.NOT_LINEARIZABLE, len(operations), found.states, named)
-
-
-def _telling(operations: Sequence[Operation]) -> list[Operation]:
-    """The operations that a verdict depends on.
-
-    What is left out fits into every order that the others have. An acquire that timed out, or was refused for another reason than
-    that the lock was held, asks nothing of the state and changes nothing. A renewal, a write or a release of a stranger without
-    an answer only ever forbids something, and may not have taken effect. So may an acquire without an answer; it is of use only
-    where somebody was refused because the lock was held, or where its grant was seen to be held later.
-    """
-    alive = {
-        one.grant for one in operations if one.outcome is Outcome.OK and one.kind in (Kind.RELEASE, Kind.RENEW)
-    }  # grants that somebody has seen alive
-    refused_ns = max((one.return_ns for one in operations if _is_held_refusal(one)), default=-1)
-    owners = {one.grant: one.owner for one in operations if one.kind is Kind.ACQUIRE}
-
-    def tells(one: Operation) -> bool:
-        if one.answered:
-            return one.kind is not Kind.ACQUIRE or one.outcome is Outcome.OK or _is_held_refusal(one)
-        if one.kind is Kind.ACQUIRE:
-            return one.grant in alive or one.call_ns <= refused_ns
-        return one.kind is Kind.RELEASE and owners.get(one.grant) == one.owner
-
-    return [one for one in operations if tells(one)]
-
-
-def _is_held_refusal(one: Operation) -> bool:
-    return one.kind is Kind.ACQUIRE and one.outcome is Outcome.REFUSED and one.reason == HELD
 
 
 def _shortest(operations: Sequence[Operation], model: LockModel, states_max: int, found: Search) -> tuple[int, Search]:

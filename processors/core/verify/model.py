@@ -7,14 +7,16 @@ happened. A step happens at ``max(now, call)`` or later, and not after its answe
     acquire ok              token > largest (or the token of a live grant of the       the holder; lease ends at now + lease;
                             same owner: reentrant); nobody holds against it            token is the largest
     acquire refused "held"  somebody holds                                             -
-    acquire unknown         nobody holds against it                                    as ok, with the next token
+    acquire unknown         nobody holds against it                                    as ok, with some token beyond the largest,
+                                                                                       or one that the operation assumes
     release ok, unknown     the grant is held, by this owner                           without the holder
+    release ok, once more   the grant was released, by this owner                      -
     renew ok                the grant is held, by this owner                           lease ends at now + lease
     release, renew refused, the grant is not held by this owner                        -
       expire
     write ok                token ≥ what the store has seen (guard `seen`), or         the store has seen the token
-                            = the largest granted (guard `granted`)
-    write refused           token < largest, or no grant with it is held               -
+                            = the largest, and none beyond it (guard `granted`)
+    write refused           token < largest or one beyond it, or not of a held grant   -
 
 **Leases end by being over.** Where a step asks that somebody does not hold, *now* moves on to the end of the lease, as if it
 ended there and not before; nothing ever asks that a lease has ended by some time (a service may be late: that is no double
@@ -62,7 +64,7 @@ class Rule(StrEnum):
 
 
 class Holder(NamedTuple):
-    """A grant that is held."""
+    """A grant that is held; its token is 0 where no one was told."""
 
     grant: str
     owner: str
@@ -72,11 +74,13 @@ class Holder(NamedTuple):
 
 
 class State(NamedTuple):
-    """A state of one lock; see the module's docstring."""
+    """A state of one lock; see the module's docstring. `beyond`: a token that no one was told is larger than `largest`."""
 
     holders: tuple[Holder, ...] = ()
     largest: int = 0
+    beyond: bool = False
     seen: tuple[tuple[str, int], ...] = ()
+    released: frozenset[tuple[str, str]] = frozenset()
     now_ns: int = 0
 
 
@@ -104,10 +108,12 @@ class LockModel:
     Attributes:
         guard: What guarded stores compare with.
         slack_ns: By how much a lease may be over early: a service that counts milliseconds cuts off parts of them.
+        repeated: Grants that are released more than once: that they were is part of the state.
     """
 
     guard: Guard = Guard.SEEN
     slack_ns: int = 0
+    repeated: frozenset[str] = frozenset()
 
     def step(self, state: State, operation: Operation) -> State | Blocked:
         """Return the state after an operation, or why it is not possible in this state."""
@@ -128,16 +134,15 @@ class LockModel:
 
     def _acquire(self, state: State, operation: Operation, now_ns: int) -> State | Blocked:
         owner, token = operation.owner, operation.token
-        if not operation.answered:
-            token = state.largest + 1
-        elif token <= state.largest and not any(one.owner == owner and one.token == token for one in state.holders):
+        if token and token <= state.largest and not any(one.owner == owner and one.token == token for one in state.holders):
             return Blocked(Rule.TOKEN, token=state.largest)
         against = tuple(one for one in state.holders if one.owner != owner and (operation.exclusive or one.exclusive))
         freed = _without(state, against, operation, now_ns, Rule.HELD)
         if isinstance(freed, Blocked):
             return freed
         holder = Holder(operation.grant, owner, operation.exclusive, token, self._end(freed.now_ns, operation))
-        return State((*freed.holders, holder), max(state.largest, token), state.seen, freed.now_ns)
+        beyond = not token or (state.beyond and token <= state.largest)
+        return freed._replace(holders=(*freed.holders, holder), largest=max(state.largest, token), beyond=beyond)
 
     @staticmethod
     def _refused(state: State, now_ns: int) -> State | Blocked:
@@ -145,23 +150,26 @@ class LockModel:
 
     def _end_or_renew(self, state: State, operation: Operation, now_ns: int) -> State | Blocked:
         """A release that took effect, or a renewal."""
+        name = (operation.grant, operation.owner)
         held = next((one for one in state.holders if one.grant == operation.grant), None)
         if held is None:
+            if operation.kind is Kind.RELEASE and operation.answered and name in state.released:
+                return state._replace(now_ns=now_ns)
             return Blocked(Rule.NOT_HELD, state.holders)
         if held.owner != operation.owner:
             return Blocked(Rule.NOT_OWNER, (held,))
-        if operation.kind is Kind.RELEASE:
-            holders = tuple(one for one in state.holders if one is not held)
-        else:
+        if operation.kind is Kind.RENEW:
             renewed = held._replace(ends_ns=self._end(now_ns, operation))
-            holders = tuple(renewed if one is held else one for one in state.holders)
-        return state._replace(holders=holders, now_ns=now_ns)
+            return state._replace(holders=tuple(renewed if one is held else one for one in state.holders), now_ns=now_ns)
+        released = state.released | {name} if operation.grant in self.repeated else state.released
+        holders = tuple(one for one in state.holders if one is not held)
+        return state._replace(holders=holders, released=released, now_ns=now_ns)
 
     def _write(self, state: State, operation: Operation, now_ns: int) -> State | Blocked:
         token, store = operation.token, operation.store
         if self.guard is Guard.GRANTED:
-            if token != state.largest:
-                rule = Rule.STALE_WRITE if token < state.largest else Rule.UNGRANTED_WRITE
+            if token != state.largest or state.beyond:
+                rule = Rule.UNGRANTED_WRITE if token > state.largest else Rule.STALE_WRITE
                 return Blocked(rule, token=state.largest)
             return state._replace(now_ns=now_ns)
         seen = next((largest for name, largest in state.seen if name == store), 0)
@@ -178,7 +186,7 @@ class LockModel:
 
 
 def _write_refused(state: State, operation: Operation, now_ns: int) -> State | Blocked:
-    if operation.token < state.largest:
+    if operation.token < state.largest or (operation.token == state.largest and state.beyond):
         return state._replace(now_ns=now_ns)
     ended = tuple(one for one in state.holders if one.token == operation.token)
     return _without(state, ended, operation, now_ns, Rule.WRITE_REFUSED)

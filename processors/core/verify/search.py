@@ -9,8 +9,9 @@ that dominates it (:mod:`processors.core.verify.model`) was entered with the sam
     a  ├── acquire ──┤              ├─ release ─┤
     b        ├──────────── acquire ────────────────┤        order: a's acquire, a's release, b's acquire
 
-Two things keep it short. Tokens grow, so an acquire can't be next while one with a smaller token is to come. An operation without
-an answer need not be in the order at all. The first answer that no order gets past is where to look for the contradiction.
+Two things keep it short. Tokens grow, so an acquire can't be next while one with a smaller token is to come. An operation
+without an answer need not be in the order at all, and of several that share a grant at most one is. The first answer that no
+order gets past is where to look for the contradiction.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class _Walk:
         self.nxt = [HEAD] * (2 * count + 1)
         self.prv = [HEAD] * (2 * count + 1)
         last = HEAD
-        numbers = [0, 0]  # of needed and of other operations, in the order of their calls
+        needed, loose = 0, dict[object, int]()
         self.bits = [0] * count
         for _, is_answer, index in events:
             node = index + count * is_answer
@@ -101,9 +102,12 @@ class _Walk:
             last = node
             if is_answer:
                 self.answers.append(index)
+            elif self.needed[index]:
+                self.bits[index] = needed
+                needed += 1
             else:
-                self.bits[index] = numbers[self.needed[index]]
-                numbers[self.needed[index]] += 1
+                one = self.operations[index]
+                self.bits[index] = loose.setdefault(one.grant if one.kind is Kind.ACQUIRE else index, len(loose))
         self.nxt[last] = HEAD
         self._rank()
 
@@ -114,7 +118,7 @@ class _Walk:
             for index, one in enumerate(self.operations)
             if self.needed[index] and one.kind is Kind.ACQUIRE and one.outcome is Outcome.OK
         ]
-        times = Counter(self.operations[index].token for index in granted)
+        times = Counter(one.token for one in self.operations if one.kind is Kind.ACQUIRE)
         ranked = sorted((self.operations[index].token, index) for index in granted if times[self.operations[index].token] == 1)
         self.ranks = [-1] * len(self.operations)
         self.tokens = [token for token, _ in ranked] + [NEVER_NS]
@@ -124,6 +128,10 @@ class _Walk:
     def overtakes(self, index: int, after: State) -> bool:
         """Whether the step would leave an acquire with a smaller token behind."""
         return after.largest > self.state.largest and after.largest >= self.tokens[self.rank + (self.ranks[index] == self.rank)]
+
+    def is_out(self, index: int) -> bool:
+        """Whether it cannot be done any more: another one with its grant was."""
+        return not self.needed[index] and bool(self.loose >> self.bits[index] & 1)
 
     def deadline_ns(self) -> int:
         """Of the first answer that is still to come: whatever is next happens before it."""
@@ -201,6 +209,7 @@ def _run(walk: _Walk, model: LockModel, states_max: int, *, by_token: bool) -> S
             after = model.step(walk.state, walk.operations[node])
             if (
                 isinstance(after, Blocked)
+                or walk.is_out(node)
                 or after.now_ns > walk.deadline_ns()
                 or (by_token and walk.overtakes(node, after))
                 or not _is_new(memory, marks := walk.mark(node), after)
@@ -229,7 +238,7 @@ def _run(walk: _Walk, model: LockModel, states_max: int, *, by_token: bool) -> S
 def _is_new(memory: dict[object, list[tuple[int, ...]]], marks: tuple[int, int, int], after: State) -> bool:
     """Whether no state that allows as much was entered with the same operations done; it is remembered."""
     holders = after.holders if len(after.holders) < 2 else tuple(sorted(after.holders))  # who came first is of no account
-    key = (marks, after.largest, after.seen, tuple((one.grant, one.token) for one in holders))
+    key = (marks, after.largest, after.beyond, after.seen, after.released, tuple((one.grant, one.token) for one in holders))
     times = (after.now_ns, *(one.ends_ns for one in holders))
     entered = memory.get(key)
     if entered is None:
