@@ -17,10 +17,10 @@ def telling(operations: Sequence[Operation]) -> list[Operation]:
     """Return the operations of one lock that a verdict depends on, in the order of their calls.
 
     What is left out fits into every order that the others have. An acquire that timed out, or was refused for another reason than
-    that the lock was held, asks nothing of the state and changes nothing. A renewal or a write without an answer, or a stranger's
-    release, only ever forbids something, and may not have taken effect. So may an acquire without an answer, unless something
-    that was seen later may come of it: its grant was seen alive, somebody was refused because the lock was held, or a write
-    because of its token, or it lent its token to a nested grant.
+    that the lock was held, asks nothing of the state and changes nothing. Without an answer, a write, a renewal
+    that does not shorten the lease, or what a stranger asked only ever forbids something, and may not have taken effect. So may
+    an acquire, unless something that was seen later may come of it: its grant was seen alive, somebody was refused because the
+    lock was held, or a write because of its token, or it lent its token to a nested grant.
 
     An acquire without an answer stands there several times where it may have been a nested one, or the one that another was
     nested in: with no token, and with each that it may have had.
@@ -31,7 +31,7 @@ def telling(operations: Sequence[Operation]) -> list[Operation]:
         if one.answered:
             if one.kind is not Kind.ACQUIRE or one.outcome is Outcome.OK or _is_held_refusal(one):
                 chosen.append(one)
-        elif one.kind is Kind.RELEASE:
+        elif one.kind is Kind.RELEASE or (one.kind is Kind.RENEW and one.lease_ns < facts.leases_ns.get(one.grant, 0)):
             if facts.owners.get(one.grant) == one.owner:
                 chosen.append(one)
         elif one.kind is Kind.ACQUIRE and facts.tells(one):
@@ -50,6 +50,7 @@ class _Facts:
 
     Attributes:
         owners: By grant.
+        leases_ns: The longest lease of each grant.
         alive: Grants that were released or renewed.
         refused_ns: The last answer that may be due to a grant that no one was told of.
         released_ns: By grant, when its release was known.
@@ -58,6 +59,7 @@ class _Facts:
     """
 
     owners: dict[str, str] = field(default_factory=dict)
+    leases_ns: dict[str, int] = field(default_factory=dict)
     alive: set[str] = field(default_factory=set)
     refused_ns: int = -1
     released_ns: dict[str, int] = field(default_factory=dict)
@@ -68,6 +70,8 @@ class _Facts:
     def of(cls, operations: Sequence[Operation]) -> Self:
         facts = cls()
         for one in operations:
+            if one.kind in (Kind.ACQUIRE, Kind.RENEW):
+                facts.leases_ns[one.grant] = max(one.lease_ns, facts.leases_ns.get(one.grant, 0))
             if one.kind is Kind.ACQUIRE:
                 facts.owners[one.grant] = one.owner
                 if one.outcome is Outcome.OK:
