@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import reactivex
 
     from schemas.errors import AntiphonError
+    from streams.coordination.locks import LockBlock, LockClient
     from streams.settings import Settings
     from streams.transport import Log
 
@@ -134,6 +135,7 @@ class Mesh:
         self._prepared: set[tuple[type[Event], str | None]] = set()
         self._preparing = asyncio.Lock()
         self._requester = Requester(self, log, service=settings.kafka.client_id)
+        self._locks: LockClient | None = None
         self._closed = False
 
     # ---- publishing
@@ -401,6 +403,56 @@ class Mesh:
         """What encodes and decodes."""
         return self._codec
 
+    # ---- coordination
+
+    def lock(
+        self,
+        resources: str | Collection[str],
+        *,
+        mode: Literal["exclusive", "shared"] = "exclusive",
+        wait_s: float | None = None,
+        lease_s: float = 30.0,
+        priority: int = 0,
+        owner: str = "",
+        renew: bool = True,
+    ) -> LockBlock:
+        """Hold a lock for the time of a block: `async with mesh.lock("repo/main") as grant`. See `streams.coordination.locks`.
+
+        Args:
+            resources: What to lock; several of one domain (the part before the first slash) are granted together.
+            mode: "exclusive", or "shared" with others that share.
+            wait_s: How long to wait; 0 tries, None waits as long as it takes.
+            lease_s: For how long it is granted; renewed at a third of that while the block runs.
+            priority: Higher goes first; waiting makes up for it in time.
+            owner: Who holds it; the running task unless given. An owner gets again what it has.
+            renew: Whether it is renewed in the background; otherwise `Grant.renew` does it.
+
+        Raises:
+            LockRefused: (Entering the block.) It was refused; its code says why.
+            LockTimedOut: (Entering.) It was not free in time.
+            LockLost: (Leaving.) The lease ended before the block did; the block was cancelled.
+            RequestTimedOut: No coordination processor answers.
+            BrokerError: A command was not delivered.
+        """
+        from streams.coordination.locks import LockBlock
+
+        names = (resources,) if isinstance(resources, str) else tuple(resources)
+        return LockBlock(
+            self._lock_client(), names, mode=mode, wait_s=wait_s, lease_s=lease_s, priority=priority, owner=owner, renew=renew
+        )
+
+    def _lock_client(self) -> LockClient:
+        if self._locks is None:
+            from streams.coordination.channel import Channel
+            from streams.coordination.locks import LockClient
+
+            client_id = self._settings.kafka.client_id
+            channel = Channel(
+                self._log, codec=self._codec, sender=self._log.sender(prompt=True), service=client_id, source=self._source
+            )
+            self._locks = LockClient(channel, name=client_id, answer_s=self._settings.client.request_timeout_s)
+        return self._locks
+
     # ---- the end
 
     async def close(self) -> None:
@@ -421,6 +473,8 @@ class Mesh:
             for handling in list(self._handlings):
                 stack.push_async_callback(handling.close)
             stack.push_async_callback(self._requester.close)
+            if self._locks is not None:
+                stack.push_async_callback(self._locks.close)
 
     async def __aenter__(self) -> Self:
         """The mesh itself."""

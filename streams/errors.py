@@ -27,6 +27,10 @@
     │   └── PartitionMismatch           operator  partitions differ from what the application was built for
     ├── RequestTimedOut                 broker    no reply in time (retryable)
     ├── RequestFailed                   operator  (streams.requests) the handler raised; each says whether asking again can help
+    ├── CoordinationError               bug       (streams.coordination.errors) a base
+    │   ├── LockRefused                 caller    (streams.coordination.errors) busy, a deadlock, bad input: its code says which
+    │   ├── LockTimedOut                caller    (streams.coordination.errors) not free in time (retryable)
+    │   └── LockLost                    operator  (streams.coordination.errors) its lease ended before (retryable)
     ├── RedriveSuperseded               operator  (streams.deadletters) another redrive of the topic took over (retryable)
     ├── QueueFull                       caller    more in flight than the limit (retryable)
     ├── ProcessorError                  bug       a processor raised, or is unknown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from streams.fetching import KafkaFeed
 from streams.producer import KafkaSender
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from streams.transport import FeedOptions
 
 __all__ = ["KafkaLog"]
+
+PROMPT_LINGER_MS: Final = 1
+"""For commands that somebody waits for: a loop's worth of them still shares a batch."""
 
 
 class KafkaLog:
@@ -29,7 +32,7 @@ class KafkaLog:
         self._client = settings.client
         self._replication = settings.kafka.replication_factor
         self._topics: Topics | None = None
-        self._sender: KafkaSender | None = None
+        self._senders: dict[bool, KafkaSender] = {}
 
     async def open(self) -> None:
         """Check that the broker answers and lets us in.
@@ -41,18 +44,19 @@ class KafkaLog:
         self._topics = await asyncio.to_thread(Topics, self._config)
         await asyncio.to_thread(self._topics.list)
 
-    def sender(self) -> KafkaSender:
-        """Return the sender; there is one."""
-        if self._sender is None:
+    def sender(self, *, prompt: bool = False) -> KafkaSender:
+        """Return the sender, or the prompt one; there is one of each."""
+        sender = self._senders.get(prompt)
+        if sender is None:
             client = self._client
-            self._sender = KafkaSender(
+            sender = self._senders[prompt] = KafkaSender(
                 self._config,
                 in_flight_max=client.in_flight_max,
                 delivery_timeout_s=client.delivery_timeout_s,
-                linger_ms=client.linger_ms,
+                linger_ms=min(client.linger_ms, PROMPT_LINGER_MS) if prompt else client.linger_ms,
                 compression=client.compression,
             )
-        return self._sender
+        return sender
 
     def feed(self, options: FeedOptions) -> KafkaFeed:
         """Return a new feed."""
@@ -75,6 +79,6 @@ class KafkaLog:
             await asyncio.to_thread(self._topics.ensure, topic, partitions, config, replication_factor=self._replication)
 
     async def close(self) -> None:
-        """Flush and end the sender."""
-        if self._sender is not None:
-            await self._sender.close()
+        """Flush and end the senders."""
+        for sender in self._senders.values():
+            await sender.close()

@@ -100,7 +100,7 @@ class InMemoryLog:
     async def open(self) -> None:
         """It is always there."""
 
-    def sender(self) -> _MemorySender:
+    def sender(self, *, prompt: bool = False) -> _MemorySender:  # noqa: ARG002 - nothing here waits for company
         """Return a sender."""
         return _MemorySender(self)
 

@@ -157,8 +157,8 @@ class Feed(Protocol):
 class Log(Protocol):
     """A whole log."""
 
-    def sender(self) -> Sender:
-        """Return the sender; there is one."""
+    def sender(self, *, prompt: bool = False) -> Sender:
+        """Return the sender, of which there is one, or the one for what somebody waits for."""
 
     def feed(self, options: FeedOptions) -> Feed:
         """Return a new feed."""

@@ -1,0 +1,99 @@
+"""Runs the machines of coordination over the commands topic: locks, granted in the order of the log.
+
+    coordination.commands (by domain) ─▶ coordination ─┬─▶ <client id>.replies     each answer to who asked
+                                             │         └─▶ coordination.events     each change to everybody
+                                       table coordination
+
+Answers, events, table and offset are one kafka transaction, so nobody learns of a grant that is not kept. An idle partition
+commits a single command at once; under load a thousand share a transaction. Leases end by timers of the partition.
+
+The number of partitions of the commands topic is for ever: with another one a domain moves to a partition that does not know its
+locks. Take a new topic (`ANTIPHON_COORDINATION_TOPIC_PREFIX`) and let everybody move.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from pydantic_settings import SettingsConfigDict
+
+from processors.coordinating import locks as lock_shell
+from processors.coordinating.answers import Writer, topic_of
+from processors.coordinating.cell import Cell
+from processors.core.coordination.lock_words import LockLimits
+from processors.option_base import PrefixedOptions
+from schemas.coordination import COMMANDS_TOPIC, EVENTS_TOPIC
+from streams.errors import TopicMissing
+from streams.topics import Topics
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from streams import App, Batch, Table
+
+__all__ = ["TABLE", "CoordinationOptions", "register"]
+
+TABLE: Final = "coordination"
+ENV_PREFIX: Final = "ANTIPHON_COORDINATION_"
+REPLY_TOPICS_MAX: Final = 100_000
+"""Names of reply topics remembered: more than clusters have topics."""
+
+
+class CoordinationOptions(PrefixedOptions):
+    """What the processor can be told, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
+
+
+class ReplyTopics:
+    """The reply topics that are there, with their partitions: an answer to another one would stop the partition.
+
+    Args:
+        app: Whose broker is asked.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._topics: Topics | None = None
+        self.partitions: dict[str, int] = {}
+
+    async def learn(self, batch: Batch) -> None:
+        """Ask for the topics that a batch's commands name and that are not known; one that is not there is asked for again."""
+        new = {topic for record in batch.records if (topic := topic_of(record)) and topic not in self.partitions}
+        for topic in sorted(new):
+            if self._topics is None:
+                self._topics = Topics(self._app.options.client)
+            try:
+                found = await asyncio.to_thread(self._topics.describe, topic)
+            except TopicMissing:
+                continue
+            if len(self.partitions) >= REPLY_TOPICS_MAX:
+                self.partitions.clear()
+            self.partitions[topic] = len(found.partitions)
+
+
+def register(app: App, options: CoordinationOptions | None = None, *, limits: LockLimits | None = None) -> None:
+    """Declare the processor, its table and its topics.
+
+    Args:
+        app: The app.
+        options: Else from the environment.
+        limits: Of locks.
+    """
+    options = options or CoordinationOptions.environment()
+    table: Table = app.Table(TABLE, immutable_values=True)
+    commands = app.own_topic(options.topic(COMMANDS_TOPIC))
+    events = app.own_topic(options.topic(EVENTS_TOPIC))
+    writer = Writer(app.codec, lock_shell.SAMPLES, events)
+    cells: dict[int, Cell] = {}
+    replies = ReplyTopics(app)
+
+    @app.agent(app.batch_topic(commands), name=TABLE, concurrency=4)
+    async def coordination(stream: AsyncIterator[Batch]) -> None:
+        async for batch in stream:
+            await replies.learn(batch)
+            cell = cells.get(batch.partition)
+            if cell is None:
+                cell = cells[batch.partition] = Cell(app.codec, writer, limits or LockLimits())
+            cell.run(batch, batch.view(table), replies.partitions)

@@ -1,0 +1,53 @@
+"""A worker with the coordination processor, and a guarded register beside it: `register.writes` to a table behind a guard.
+
+A record of `register.writes` that carries the token of its lock is written to `register.log` with its token; one whose token is
+too old goes there as `refused`. Run by the tests of locks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from processors import coordination
+from streams.fencing import TableGuard
+from streams.turns import App, Batch, Options
+from streams.worker import run_worker
+
+env = os.environ
+
+app = App(
+    env["LOCK_APP"],
+    options=Options(
+        client={"bootstrap.servers": env["LOCK_SERVERS"]},
+        instance=env["LOCK_INSTANCE"],
+        state_dir=Path(env["LOCK_STATE"]),
+        create_topics=True,
+        fetch_wait_ms=int(env.get("LOCK_FETCH_WAIT_MS", "500")),
+        partitions=int(env.get("LOCK_PARTITIONS", "4")),
+    ),
+    broker_session_timeout=2.0,
+    broker_heartbeat_interval=0.5,
+)
+coordination.register(app, coordination.CoordinationOptions(topic_prefix=env.get("LOCK_PREFIX", "")))
+table: Any = app.Table("register")
+
+
+@app.agent(app.batch_topic("register.writes"), name="register", concurrency=4)
+async def register(stream: AsyncIterator[Batch]) -> None:
+    async for batch in stream:
+        view = batch.view(table)
+        guard = TableGuard(view, required=["r/guarded"])
+        for record in batch.records:
+            problem = guard.problem(record)
+            if not problem:
+                view["value"] = (record.value or b"").decode()
+            verdict = b"refused: " + problem.encode() if problem else b"taken"
+            batch.send("register.log", key=record.value, value=verdict)
+
+
+if __name__ == "__main__":
+    sys.exit(run_worker(app))
