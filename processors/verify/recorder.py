@@ -61,7 +61,7 @@ class HistoryWriter:
         Args:
             resource: The lock.
             grant: The grant.
-            granted_ns: When it was granted: it ended between then and now.
+            granted_ns: When the grant was known, after its answer: it ended between then and now.
             **fields: `owner`, `note`.
         """
         self.call("expire", resource, grant=grant, call_ns=granted_ns, **fields).answered("ok")

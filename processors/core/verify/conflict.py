@@ -33,7 +33,7 @@ SAID: Final = {
     Rule.STILL_HELD: "{who} was {lost} of grant {grant} while {held}",
     Rule.WRITE_REFUSED: "the write with token {token} was refused, and no larger token was granted, while {held}",
     Rule.STALE_WRITE: "the write with token {token} was accepted after token {other}{granted}",
-    Rule.UNGRANTED_WRITE: "the write with token {token} was accepted, and the largest that was granted is {other}",
+    Rule.UNGRANTED_WRITE: "the write with token {token} was accepted, and no such token had been granted",
     Rule.NOT_OWNER: "{who}'s {what} of grant {grant} was accepted, and the grant is {whose}'s",
     Rule.NOT_HELD: "{who}'s {what} of grant {grant} was accepted, and the grant was not held then{holders}",
     Rule.FREE: "{who} was refused because the lock was held, and nobody held it",

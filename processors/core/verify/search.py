@@ -72,12 +72,13 @@ class _Walk:
 
     operations: Sequence[Operation]
     needed: Sequence[bool]
+    by_token: bool
     nxt: list[int] = field(default_factory=list)
     prv: list[int] = field(default_factory=list)
     bits: list[int] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     ranks: list[int] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
+    ranked: list[int] = field(default_factory=list)
     state: State = START
     low: int = 0
     mask: int = 0
@@ -88,6 +89,7 @@ class _Walk:
 
     def __post_init__(self) -> None:
         count = len(self.operations)
+        self._rank()
         events = [(one.call_ns, 0, index) for index, one in enumerate(self.operations)]
         events += [(self.operations[index].return_ns, 1, index) for index in range(count) if self.needed[index]]
         events.sort()  # a call and an answer at one time: the call is first, the interval is closed
@@ -98,8 +100,9 @@ class _Walk:
         self.bits = [0] * count
         for _, is_answer, index in events:
             node = index + count * is_answer
-            self.nxt[last], self.prv[node] = node, last
-            last = node
+            if is_answer or self.ranks[index] < 0:
+                self.nxt[last], self.prv[node] = node, last
+                last = node
             if is_answer:
                 self.answers.append(index)
             elif self.needed[index]:
@@ -108,26 +111,38 @@ class _Walk:
             else:
                 one = self.operations[index]
                 self.bits[index] = loose.setdefault(one.grant if one.kind is Kind.ACQUIRE else index, len(loose))
-        self.nxt[last] = HEAD
-        self._rank()
+        self.nxt[last], self.prv[HEAD] = HEAD, last
 
     def _rank(self) -> None:
-        """Acquires that must be done, by token; a token that stands twice may be reentrant, and has no rank."""
-        granted = [
-            index
-            for index, one in enumerate(self.operations)
-            if self.needed[index] and one.kind is Kind.ACQUIRE and one.outcome is Outcome.OK
-        ]
-        times = Counter(one.token for one in self.operations if one.kind is Kind.ACQUIRE)
-        ranked = sorted((self.operations[index].token, index) for index in granted if times[self.operations[index].token] == 1)
+        """Put the acquires that must be done in the order of their tokens; a token that stands twice may be a nested one."""
         self.ranks = [-1] * len(self.operations)
-        self.tokens = [token for token, _ in ranked] + [NEVER_NS]
-        for rank, (_, index) in enumerate(ranked):
+        times = Counter(one.token for one in self.operations if one.kind is Kind.ACQUIRE)
+        if self.by_token:
+            self.ranked = [
+                index
+                for index, one in enumerate(self.operations)
+                if self.needed[index] and one.kind is Kind.ACQUIRE and one.outcome is Outcome.OK and times[one.token] == 1
+            ]
+        self.ranked.sort(key=lambda index: self.operations[index].token)
+        for rank, index in enumerate(self.ranked):
             self.ranks[index] = rank
+
+    def begin(self) -> int:
+        """The first that may be next: of the acquires in the order of tokens only one may."""
+        if self.rank < len(self.ranked):
+            index = self.ranked[self.rank]
+            if self.operations[index].call_ns <= self.deadline_ns():
+                return index
+        return self.nxt[HEAD]
+
+    def behind(self, index: int) -> int:
+        """The one to try after this one."""
+        return self.nxt[HEAD if self.ranks[index] >= 0 else index]
 
     def overtakes(self, index: int, after: State) -> bool:
         """Whether the step would leave an acquire with a smaller token behind."""
-        return after.largest > self.state.largest and after.largest >= self.tokens[self.rank + (self.ranks[index] == self.rank)]
+        rank = self.rank + (self.ranks[index] >= 0)
+        return rank < len(self.ranked) and after.largest >= self.operations[self.ranked[rank]].token > self.state.largest
 
     def is_out(self, index: int) -> bool:
         """Whether it cannot be done any more: another one with its grant was."""
@@ -152,14 +167,17 @@ class _Walk:
         self.done.append(_Undo(index, self.state, self.low, self.mask, self.loose, self.first, self.rank))
         self.state = after
         self.low, self.mask, self.loose = marks
-        if self.ranks[index] == self.rank:
-            self.rank += 1
-        count = len(self.operations)
-        for node in (index, index + count) if self.needed[index] else (index,):
+        self.rank += self.ranks[index] >= 0
+        for node in self._nodes(index):
             before, behind = self.prv[node], self.nxt[node]
             self.nxt[before], self.prv[behind] = behind, before
         while self.first < len(self.answers) and self._is_done(self.answers[self.first]):
             self.first += 1
+
+    def _nodes(self, index: int) -> tuple[int, ...]:
+        """Of an operation in the list: its call, unless that waits for its rank, and its answer."""
+        count = len(self.operations)
+        return tuple(node for node, stands in ((index, self.ranks[index] < 0), (index + count, self.needed[index])) if stands)
 
     def _is_done(self, index: int) -> bool:
         place = self.bits[index] - self.low
@@ -168,8 +186,7 @@ class _Walk:
     def unlift(self) -> int:
         """Take the last one back; its index."""
         undo = self.done.pop()
-        count = len(self.operations)
-        for node in (undo.index + count, undo.index) if self.needed[undo.index] else (undo.index,):
+        for node in reversed(self._nodes(undo.index)):
             self.nxt[self.prv[node]] = self.prv[self.nxt[node]] = node
         self.state, self.low, self.mask, self.loose = undo.state, undo.low, undo.mask, undo.loose
         self.first, self.rank = undo.first, undo.rank
@@ -190,20 +207,20 @@ def search(
     """
     chosen = [index for index, one in enumerate(operations) if one.call_ns <= cut_ns]
     shown = [operations[index] for index in chosen]
-    walk = _Walk(shown, [one.answered and one.return_ns <= cut_ns for one in shown])
-    found = _run(walk, model, states_max, by_token=by_token)
+    walk = _Walk(shown, [one.answered and one.return_ns <= cut_ns for one in shown], by_token)
+    found = _run(walk, model, states_max)
     found.order = tuple(chosen[index] for index in found.order)
     found.stuck = None if found.stuck is None else chosen[found.stuck]
     return found
 
 
-def _run(walk: _Walk, model: LockModel, states_max: int, *, by_token: bool) -> Search:
+def _run(walk: _Walk, model: LockModel, states_max: int) -> Search:
     """The depth-first search."""
     count = len(walk.operations)
     memory: dict[object, list[tuple[int, ...]]] = {}
     found = Search(linearizable=None)
     best = (-1, -1)  # answers got past, operations done
-    node = walk.nxt[HEAD]
+    node = walk.begin() if walk.answers else HEAD
     while walk.first < len(walk.answers):
         if node != HEAD and node < count:  # a call
             after = model.step(walk.state, walk.operations[node])
@@ -211,16 +228,16 @@ def _run(walk: _Walk, model: LockModel, states_max: int, *, by_token: bool) -> S
                 isinstance(after, Blocked)
                 or walk.is_out(node)
                 or after.now_ns > walk.deadline_ns()
-                or (by_token and walk.overtakes(node, after))
+                or walk.overtakes(node, after)
                 or not _is_new(memory, marks := walk.mark(node), after)
             ):
-                node = walk.nxt[node]
+                node = walk.behind(node)
                 continue
             found.states += 1
             if found.states > states_max:
                 return found
             walk.lift(node, after, marks)
-            node = walk.nxt[HEAD]
+            node = walk.begin() if walk.first < len(walk.answers) else HEAD
             continue
         if (walk.first, len(walk.done)) > best:
             best = (walk.first, len(walk.done))
@@ -228,7 +245,7 @@ def _run(walk: _Walk, model: LockModel, states_max: int, *, by_token: bool) -> S
         if not walk.done:
             found.linearizable = False
             return found
-        node = walk.nxt[walk.unlift()]
+        node = walk.behind(walk.unlift())
     found.linearizable = True
     found.order = tuple(one.index for one in walk.done)
     found.stuck = found.why = None

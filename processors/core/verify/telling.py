@@ -20,7 +20,7 @@ def telling(operations: Sequence[Operation]) -> list[Operation]:
     that the lock was held, asks nothing of the state and changes nothing. Without an answer, a write, a renewal
     that does not shorten the lease, or what a stranger asked only ever forbids something, and may not have taken effect. So may
     an acquire, unless something that was seen later may come of it: its grant was seen alive, somebody was refused because the
-    lock was held, or a write because of its token, or it lent its token to a nested grant.
+    lock was held, or a write because of its token, or it lent its token to a nested grant, or to a write before that.
 
     An acquire without an answer stands there several times where it may have been a nested one, or the one that another was
     nested in: with no token, and with each that it may have had.
@@ -56,6 +56,7 @@ class _Facts:
         released_ns: By grant, when its release was known.
         granted: Answered acquires by owner.
         all_granted: And all of them.
+        early: Tokens of writes that were asked before any client had been told of the token, with the time of the answer.
     """
 
     owners: dict[str, str] = field(default_factory=dict)
@@ -65,6 +66,7 @@ class _Facts:
     released_ns: dict[str, int] = field(default_factory=dict)
     granted: dict[str, list[Operation]] = field(default_factory=lambda: defaultdict(list))
     all_granted: list[Operation] = field(default_factory=list)
+    early: list[tuple[int, int]] = field(default_factory=list)
 
     @classmethod
     def of(cls, operations: Sequence[Operation]) -> Self:
@@ -83,11 +85,18 @@ class _Facts:
                     facts.released_ns[one.grant] = min(one.return_ns, facts.released_ns.get(one.grant, one.return_ns))
             if _is_held_refusal(one) or (one.kind is Kind.WRITE and one.outcome is Outcome.REFUSED):
                 facts.refused_ns = max(facts.refused_ns, one.return_ns)
+        told_ns: dict[int, int] = {}
+        for one in facts.all_granted:
+            told_ns[one.token] = min(one.return_ns, told_ns.get(one.token, one.return_ns))
+        written = [one for one in operations if one.kind is Kind.WRITE and one.outcome is Outcome.OK]
+        facts.early = [(one.token, one.return_ns) for one in written if one.call_ns < told_ns.get(one.token, -1)]
         return facts
 
     def tells(self, one: Operation) -> bool:
         """Whether an acquire without an answer may explain something."""
-        return one.call_ns <= self.refused_ns or one.grant in self.alive or any(self._nested(one))
+        if one.call_ns <= self.refused_ns or one.grant in self.alive or any(self._nested(one)):
+            return True
+        return any(back_ns >= one.call_ns and token in self.tokens(one) for token, back_ns in self.early)
 
     def _nested(self, one: Operation) -> Iterator[Operation]:
         """Later acquires of its owner whose token may be smaller than the largest, and be its own."""

@@ -1,8 +1,8 @@
 """Histories of a simulated lock service: clients with delays, deaths and freezes; a correct lock, and the ways to break it.
 
-The service works one message at a time, reads a clock of whole milliseconds, and is late with its timers; messages take time each
-way, and some answers are lost. Clients hold, renew, write, release, release twice, release what is not theirs, die, and freeze past
-their lease and go on as if nothing had happened.
+The service works one message at a time, reads a clock of whole milliseconds, and is late with its timers; messages take time
+each way, and some answers are lost. Clients hold, renew, write, release, release twice, release what is not theirs, die, and
+freeze past their lease and go on as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -122,10 +122,8 @@ class Service:
     def grant(self, lock: Lock, asked: Line) -> Line:
         same = [held for held in lock.held.values() if held.owner == asked["client"]]
         exclusive = asked["mode"] == "exclusive"
-        if fitting := [held for held in same if held.exclusive or not exclusive]:
-            token = fitting[0].token
-        else:
-            token = self.token(lock)
+        fitting = [held.token for held in same if held.exclusive or not exclusive]
+        token = fitting[0] if fitting else self.token(lock)
         lease_ms = asked["lease_ms"] // 2 if self.breaks(Broken.CUTS_LEASES) else asked["lease_ms"]
         lock.held[asked["grant"]] = Held(asked["client"], exclusive, token, self.now_ms + lease_ms)
         lock.largest = max(lock.largest, token)
