@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic_settings import SettingsConfigDict
 
-from processors.coordinating import locks as lock_shell
+from processors.coordinating import locks
 from processors.coordinating.answers import Writer, topic_of
 from processors.coordinating.cell import Cell
-from processors.core.coordination.lock_words import LockLimits
 from processors.option_base import PrefixedOptions
 from schemas.coordination import COMMANDS_TOPIC, EVENTS_TOPIC
 from streams.errors import TopicMissing
 from streams.topics import Topics
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
+    from processors.coordinating.shells import Shell
     from streams import App, Batch, Table
 
 __all__ = ["TABLE", "CoordinationOptions", "register"]
@@ -73,19 +73,25 @@ class ReplyTopics:
             self.partitions[topic] = len(found.partitions)
 
 
-def register(app: App, options: CoordinationOptions | None = None, *, limits: LockLimits | None = None) -> None:
+def primitives() -> tuple[Shell, ...]:
+    """Return all primitives, each with its usual limits."""
+    return (locks.shell(),)
+
+
+def register(app: App, options: CoordinationOptions | None = None, *, shells: Sequence[Shell] | None = None) -> None:
     """Declare the processor, its table and its topics.
 
     Args:
         app: The app.
         options: Else from the environment.
-        limits: Of locks.
+        shells: Primitives with limits of your own; else `primitives()`.
     """
+    shells = primitives() if shells is None else tuple(shells)
     options = options or CoordinationOptions.environment()
     table: Table = app.Table(TABLE, immutable_values=True)
     commands = app.own_topic(options.topic(COMMANDS_TOPIC))
     events = app.own_topic(options.topic(EVENTS_TOPIC))
-    writer = Writer(app.codec, lock_shell.SAMPLES, events)
+    writer = Writer(app.codec, [sample for shell in shells for sample in shell.samples], events)
     cells: dict[int, Cell] = {}
     replies = ReplyTopics(app)
 
@@ -95,5 +101,5 @@ def register(app: App, options: CoordinationOptions | None = None, *, limits: Lo
             await replies.learn(batch)
             cell = cells.get(batch.partition)
             if cell is None:
-                cell = cells[batch.partition] = Cell(app.codec, writer, limits or LockLimits())
+                cell = cells[batch.partition] = Cell(app.codec, writer, shells)
             cell.run(batch, batch.view(table), replies.partitions)

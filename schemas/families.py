@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from schemas import cep, coordination, fleet, windows, work
+from schemas import cep, coordination, coordination_answers, fleet, windows, work
 from schemas.events import Event
 
 __all__ = ["BUILT_IN"]
 
-BUILT_IN: Final[tuple[type[Event], ...]] = (*work.EVENTS, *windows.EVENTS, *cep.EVENTS, *fleet.EVENTS, *coordination.EVENTS)
+BUILT_IN: Final[tuple[type[Event], ...]] = (
+    *work.EVENTS,
+    *windows.EVENTS,
+    *cep.EVENTS,
+    *fleet.EVENTS,
+    *coordination.EVENTS,
+    *coordination_answers.EVENTS,
+)

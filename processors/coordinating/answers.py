@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from schemas.avro import PREFIX_BYTES, parsed, write_body
 from schemas.cloudevents import CONTENT_TYPE, SPEC_VERSION, rfc3339
+from schemas.coordination_answers import RequestQueued, RequestRefused, RequestTimedOut
 from streams.requests import REPLIES_SUFFIX, REPLY_PARTITION, REPLY_TO, REQUEST_ID
 
 if TYPE_CHECKING:
@@ -25,6 +26,16 @@ __all__ = ["NO_ROUTE", "Answers", "Writer", "route_of", "topic_of"]
 NO_ROUTE: Final = ""
 REQUEST_ID_CHARS_MAX: Final = 128
 """Of the id that a call is told apart by: it waits in a row and comes back in a header."""
+
+_ASKED: Final[dict[str, Any]] = dict.fromkeys(("id", "source"), "-") | dict.fromkeys(
+    ("domain", "request_id", "owner", "primitive", "name"), ""
+)
+_SHARED: Final[tuple[Event, ...]] = (
+    RequestQueued(**_ASKED, behind=[]),
+    RequestRefused(**_ASKED, code="", reason=""),
+    RequestTimedOut(**_ASKED, waited_ms=0),
+)
+"""Written for several primitives."""
 
 _VERSION_HEADER: Final = ("ce_specversion", SPEC_VERSION.encode())
 _CONTENT_HEADER: Final = ("content-type", CONTENT_TYPE.encode())
@@ -68,14 +79,14 @@ class Writer:
 
     Args:
         codec: Gives the schema ids, from a Schema Registry where there is one.
-        samples: An event of each kind, with its attributes.
+        samples: An event of each kind, with its attributes; `request.*` are known.
         events_topic: Where events go.
     """
 
     def __init__(self, codec: Codec, samples: Iterable[Event], events_topic: str) -> None:
         self.events_topic = events_topic
         self.kinds: dict[type[Event], tuple[bytes, dict[str, Any], tuple[str, bytes]]] = {}
-        for sample in samples:
+        for sample in (*_SHARED, *samples):
             cls = type(sample)
             prefix = codec.encode(sample, topic=events_topic).value[:PREFIX_BYTES]
             self.kinds[cls] = (prefix, parsed(codec.catalogue.schema(cls)), ("ce_type", cls.event_type.encode()))

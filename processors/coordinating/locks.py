@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from processors.coordinating.shells import Shell, place_problem
 from processors.core.coordination.lock_words import (
     AcquireRequest,
     Expired,
     Granted,
     Left,
+    LockLimits,
     Queued,
     Refused,
     Released,
     Renewed,
     TimedOut,
 )
+from processors.core.coordination.locks import Locks
 from schemas.coordination import (
-    AbortLock,
+    LOCK_COMMANDS,
     AcquireLock,
     CancelLock,
     LeaveLocks,
@@ -39,18 +42,13 @@ if TYPE_CHECKING:
     from processors.coordinating.answers import Answers
     from processors.core.coordination.at import At
     from processors.core.coordination.lock_words import Outcome
-    from processors.core.coordination.locks import Locks
     from schemas.events import Event
 
-__all__ = ["COMMAND_TYPES", "SAMPLES", "carry_out", "tell"]
-
-COMMAND_TYPES: Final = frozenset(
-    cls.event_type for cls in (AcquireLock, RenewLock, ReleaseLock, CancelLock, LeaveLocks, AbortLock)
-)
+__all__ = ["shell"]
 
 _WHO: Final[dict[str, Any]] = {"id": "-", "source": "-", "domain": "", "request_id": "", "owner": ""}
 _WHAT: Final[dict[str, Any]] = {**_WHO, "resources": [], "tokens": []}
-SAMPLES: Final[tuple[Event, ...]] = (
+_SAMPLES: Final[tuple[Event, ...]] = (
     LockGranted(**_WHAT, mode="shared", lease_ms=0, expires_ms=0, asked_ms=0),
     LockReleased(**_WHAT),
     LockRenewed(**_WHAT, expires_ms=0),
@@ -60,7 +58,6 @@ SAMPLES: Final[tuple[Event, ...]] = (
     LockTimedOut(**_WHO, resources=[], waited_ms=0),
     LocksLeft(**_WHO, released=0, cancelled=0),
 )
-"""One of each event that is written."""
 
 _EVENT_OF: Final[dict[type[Any], type[Event]]] = {
     Granted: LockGranted,
@@ -74,12 +71,25 @@ _EVENT_OF: Final[dict[type[Any], type[Event]]] = {
 }
 
 
-def carry_out(locks: Locks, kind: str, fields: dict[str, Any], key: bytes | None, route: str, at: At) -> list[Outcome]:
+def shell(limits: LockLimits | None = None) -> Shell:
+    """Return locks as a primitive of the coordination processor."""
+    limits = limits or LockLimits()
+    return Shell(
+        name="locks",
+        commands=frozenset(cls.event_type for cls in LOCK_COMMANDS),
+        samples=_SAMPLES,
+        load=lambda rows: Locks.load(rows, limits),
+        carry_out=_carry_out,
+        tell=_tell,
+    )
+
+
+def _carry_out(locks: Locks, kind: str, fields: dict[str, Any], key: bytes | None, route: str, at: At) -> list[Outcome]:
     """Carry out one command.
 
     Args:
         locks: The machine.
-        kind: The command's event type, one of `COMMAND_TYPES`.
+        kind: The command's event type.
         fields: Its fields.
         key: The record's key. It has to be the domain, and that of the resources: under another one the command may have come to
             a partition that does not decide about them.
@@ -90,8 +100,8 @@ def carry_out(locks: Locks, kind: str, fields: dict[str, Any], key: bytes | None
     if kind == AcquireLock.event_type:
         resources = tuple(fields["resources"])
         request_id, owner = fields["request_id"], fields["owner"]
-        if key != domain.encode() or (resources and domain_of(resources[0]) != domain):
-            return [_misplaced(owner, request_id, route, domain)]
+        if problem := place_problem(key, domain, resources[0] if resources else ""):
+            return [Refused(owner, request_id, route, (), "misplaced", problem)]
         asked = AcquireRequest(
             request_id,
             owner,
@@ -104,8 +114,9 @@ def carry_out(locks: Locks, kind: str, fields: dict[str, Any], key: bytes | None
             fields["again"],
         )
         return locks.acquire(asked, at)
-    if key != domain.encode():
-        return [_misplaced(fields.get("owner", ""), fields.get("request_id") or fields.get("grant", ""), route, domain)]
+    if problem := place_problem(key, domain):
+        request_id = fields.get("request_id") or fields.get("grant", "")
+        return [Refused(fields.get("owner", ""), request_id, route, (), "misplaced", problem)]
     if kind == ReleaseLock.event_type:
         return locks.release(fields["grant"], fields["owner"], at, route=route)
     if kind == RenewLock.event_type:
@@ -117,7 +128,7 @@ def carry_out(locks: Locks, kind: str, fields: dict[str, Any], key: bytes | None
     return locks.abort(fields["request_id"], fields["reason"], at)
 
 
-def tell(outcomes: Iterable[Outcome], answers: Answers, domain: str) -> None:
+def _tell(outcomes: Iterable[Outcome], answers: Answers, domain: str) -> None:
     """Write what came of a command.
 
     Args:
@@ -139,11 +150,6 @@ def tell(outcomes: Iterable[Outcome], answers: Answers, domain: str) -> None:
                 fields["owner"] = outcome.owner[:NAME_CHARS_MAX]
                 fields["resources"] = ()
         answers.write(cls, fields, domain=own, route=outcome.route, event=everybody)
-
-
-def _misplaced(owner: str, request_id: str, route: str, domain: str) -> Refused:
-    text = f"the record's key and domain {domain[:40]!r} are not those of its resources: key a command by the resources' domain"
-    return Refused(owner, request_id, route, (), "misplaced", text)
 
 
 _NAMES: Final[dict[type[Any], tuple[str, ...]]] = {
