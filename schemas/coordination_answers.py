@@ -1,4 +1,4 @@
-"""What becomes of a request to any primitive of coordination but locks, whose answers name resources: it waits, is refused, or ends."""
+"""What becomes of a request to a primitive other than locks, whose answers name resources: it waits, is refused, or ends."""
 
 from __future__ import annotations
 

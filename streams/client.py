@@ -24,6 +24,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from schemas.events import Event
 from streams.codec import Codec
+from streams.coordination.facade import Coordination
 from streams.core.patterns import TopicPattern
 from streams.errors import SettingsError
 from streams.requests import Handling, Requester
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     import reactivex
 
     from schemas.errors import AntiphonError
-    from streams.coordination.locks import LockBlock, LockClient
+    from streams.coordination.session import Session
     from streams.settings import Settings
     from streams.transport import Log
 
@@ -120,7 +121,7 @@ class connect:  # noqa: N801 - used as a function, in `async with` or with `awai
         await self._mesh.__aexit__(kind, error, trace)
 
 
-class Mesh:
+class Mesh(Coordination):
     """A connection; see the module. Made by `connect`."""
 
     def __init__(self, log: Log, settings: Settings, *, codec: Codec, source: str = "", tracing: Tracing | None = None) -> None:
@@ -135,7 +136,6 @@ class Mesh:
         self._prepared: set[tuple[type[Event], str | None]] = set()
         self._preparing = asyncio.Lock()
         self._requester = Requester(self, log, service=settings.kafka.client_id)
-        self._locks: LockClient | None = None
         self._closed = False
 
     # ---- publishing
@@ -403,55 +403,21 @@ class Mesh:
         """What encodes and decodes."""
         return self._codec
 
-    # ---- coordination
+    def _new_session(self) -> Session:
+        from streams.coordination.channel import Channel
+        from streams.coordination.session import Session
 
-    def lock(
-        self,
-        resources: str | Collection[str],
-        *,
-        mode: Literal["exclusive", "shared"] = "exclusive",
-        wait_s: float | None = None,
-        lease_s: float = 30.0,
-        priority: int = 0,
-        owner: str = "",
-        renew: bool = True,
-    ) -> LockBlock:
-        """Hold a lock for the time of a block: `async with mesh.lock("repo/main") as grant`. See `streams.coordination.locks`.
-
-        Args:
-            resources: What to lock; several of one domain (the part before the first slash) are granted together.
-            mode: "exclusive", or "shared" with others that share.
-            wait_s: How long to wait; 0 tries, None waits as long as it takes.
-            lease_s: For how long it is granted; renewed at a third of that while the block runs.
-            priority: Higher goes first; waiting makes up for it in time.
-            owner: Who holds it; the running task unless given. An owner gets again what it has.
-            renew: Whether it is renewed in the background; otherwise `Grant.renew` does it.
-
-        Raises:
-            LockRefused: (Entering the block.) It was refused; its code says why.
-            LockTimedOut: (Entering.) It was not free in time.
-            LockLost: (Leaving.) The lease ended before the block did; the block was cancelled.
-            RequestTimedOut: No coordination processor answers.
-            BrokerError: A command was not delivered.
-        """
-        from streams.coordination.locks import LockBlock
-
-        names = (resources,) if isinstance(resources, str) else tuple(resources)
-        return LockBlock(
-            self._lock_client(), names, mode=mode, wait_s=wait_s, lease_s=lease_s, priority=priority, owner=owner, renew=renew
+        client_id = self._settings.kafka.client_id
+        sender = self._log.sender(prompt=True)
+        channel = Channel(
+            self._log,
+            codec=self._codec,
+            sender=sender,
+            service=client_id,
+            source=self._source,
+            topic_prefix=self._settings.client.coordination_topic_prefix,
         )
-
-    def _lock_client(self) -> LockClient:
-        if self._locks is None:
-            from streams.coordination.channel import Channel
-            from streams.coordination.locks import LockClient
-
-            client_id = self._settings.kafka.client_id
-            channel = Channel(
-                self._log, codec=self._codec, sender=self._log.sender(prompt=True), service=client_id, source=self._source
-            )
-            self._locks = LockClient(channel, name=client_id, answer_s=self._settings.client.request_timeout_s)
-        return self._locks
+        return Session(channel, name=client_id, answer_s=self._settings.client.request_timeout_s)
 
     # ---- the end
 
@@ -473,8 +439,8 @@ class Mesh:
             for handling in list(self._handlings):
                 stack.push_async_callback(handling.close)
             stack.push_async_callback(self._requester.close)
-            if self._locks is not None:
-                stack.push_async_callback(self._locks.close)
+            if self._session is not None:
+                stack.push_async_callback(self._session.close)
 
     async def __aenter__(self) -> Self:
         """The mesh itself."""

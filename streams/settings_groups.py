@@ -175,6 +175,11 @@ class ClientSettings(Group):
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         "lz4", description="Of record batches; lz4 costs the least processor time."
     )
+    coordination_topic_prefix: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,200}$",
+        description="ANTIPHON_COORDINATION_TOPIC_PREFIX of the coordination processor that is asked.",
+    )
 
 
 class LogSettings(Group):

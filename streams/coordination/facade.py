@@ -1,0 +1,80 @@
+"""The part of a mesh that asks for coordination: each primitive in one line."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from streams.coordination.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from streams.coordination.grants import Grant
+    from streams.coordination.leases import Held
+
+__all__ = ["Coordination"]
+
+
+class Coordination:
+    """A base of `Mesh`."""
+
+    _session: Session | None = None
+
+    def _new_session(self) -> Session:
+        """Make the session, when it is first used."""
+        raise NotImplementedError
+
+    @property
+    def session(self) -> Session:
+        """The coordination of this mesh: owners, and the conversation with the processor."""
+        if self._session is None:
+            self._session = self._new_session()
+        return self._session
+
+    def lock(
+        self,
+        resources: str | Collection[str],
+        *,
+        mode: Literal["exclusive", "shared"] = "exclusive",
+        wait_s: float | None = None,
+        lease_s: float = 30.0,
+        priority: int = 0,
+        owner: str = "",
+        renew: bool = True,
+    ) -> Held[Grant]:
+        """Hold a lock for the time of a block: `async with mesh.lock("repo/main") as grant`. See `streams.coordination.locks`.
+
+        Args:
+            resources: What to lock; several of one domain (the part before the first slash) are granted together.
+            mode: "exclusive", or "shared" with others that share.
+            wait_s: How long to wait; 0 tries, None waits as long as it takes.
+            lease_s: For how long it is granted; renewed at a third of that while the block runs.
+            priority: Higher goes first; waiting makes up for it in time.
+            owner: Who holds it; the running task unless given. An owner gets again what it has.
+            renew: Whether it is renewed in the background; otherwise `Grant.renew` does it.
+
+        Raises:
+            LockRefused: (Entering the block.) It was refused; its code says why.
+            LockTimedOut: (Entering.) It was not free in time.
+            LockLost: (Leaving.) The lease ended before the block did; the block was cancelled.
+            RequestTimedOut: No coordination processor answers.
+            BrokerError: A command was not delivered.
+        """
+        from streams.coordination.leases import Held
+        from streams.coordination.locks import acquire
+
+        names = (resources,) if isinstance(resources, str) else tuple(resources)
+        return Held(
+            partial(
+                acquire,
+                self.session,
+                names,
+                mode=mode,
+                wait_s=wait_s,
+                lease_s=lease_s,
+                priority=priority,
+                owner=owner,
+                renew=renew,
+            )
+        )

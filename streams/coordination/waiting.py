@@ -1,0 +1,109 @@
+"""A request that may have to wait: sent until it is answered, asked after while it is queued, cancelled when nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from schemas.errors import AntiphonError
+from streams.errors import RequestTimedOut
+
+if TYPE_CHECKING:
+    from schemas.events import Event
+    from streams.coordination.channel import Answer
+    from streams.coordination.leases import Lease
+    from streams.coordination.session import Session
+
+__all__ = ["Request", "lease_began"]
+
+AGAIN_S: Final = 2.0
+"""Without any answer a request is sent again after this: several kafka transactions under load, and a takeover takes longer."""
+ASK_AFTER_S: Final = 20.0
+"""A request that waits is asked after this often, in case its answer was lost."""
+_QUEUED: Final = frozenset({"lock.queued", "request.queued"})
+
+
+class Request:
+    """One request until its answer.
+
+    Args:
+        session: Whose.
+        command: The command, with a `request_id` that names it and an `again` that says whether it was sent before.
+        cancel: Ends it where nobody waits for its answer any more; it may have been granted by then.
+        what: What it is for, in errors.
+    """
+
+    def __init__(self, session: Session, command: Event, *, cancel: Event | None, what: str) -> None:
+        self._channel, self._answer_s = session.channel, session.answer_s
+        self._command, self._cancel, self._what = command, cancel, what
+        self._id: str = command.request_id  # type: ignore[attr-defined] # the commands of requests have one
+        self._future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._lease: Lease | None = None
+        self._queued = False
+        self.sent = 0.0
+        """When it was first sent, by the monotonic clock: its lease does not begin before."""
+        self._channel.listen(self._id, self._heard)
+
+    async def answer(self) -> Answer:
+        """Send the request until it is answered, and return the answer.
+
+        Raises:
+            RequestTimedOut: There was no answer at all.
+            AntiphonError: It could not be sent, or answers cannot be read.
+        """
+        command = self._command
+        self.sent = began = time.monotonic()
+        try:
+            while True:
+                await self._channel.send(command, self._id)
+                command = self._command.model_copy(update={"again": True})
+                done, _ = await asyncio.wait([self._future], timeout=ASK_AFTER_S if self._queued else AGAIN_S)
+                if done:
+                    return self._future.result()
+                if not self._queued and time.monotonic() - began >= self._answer_s:
+                    raise RequestTimedOut(
+                        f"no answer to the request for {self._what} within {self._answer_s:g} s: "
+                        "see whether the coordination processor runs"
+                    )
+        except BaseException:
+            self.end()
+            if self._cancel is not None and self._channel.is_open:
+                with contextlib.suppress(AntiphonError):
+                    await self._channel.send(self._cancel, self._channel.new_id())
+            raise
+
+    def hand_over(self, lease: Lease) -> None:
+        """Let what comes later go to the lease."""
+        self._lease = lease
+
+    def end(self) -> None:
+        """Listen no more."""
+        self._channel.forget(self._id)
+
+    def _heard(self, answer: Answer | AntiphonError) -> None:
+        if self._lease is not None:
+            if not isinstance(answer, AntiphonError):
+                self._lease.heard(answer)
+        elif isinstance(answer, AntiphonError):
+            if not self._future.done():
+                self._future.set_exception(answer)
+        elif answer[0] in _QUEUED:
+            self._queued = True
+        elif not self._future.done():
+            self._future.set_result(answer)
+
+
+def lease_began(sent: float, granted: dict[str, Any]) -> float:
+    """Return when a lease began at the earliest, by this machine's monotonic clock.
+
+    The processor had the request after it was sent here, and granted it so long after it had it as the answer says: both moments
+    are by the processor's clock, so this machine's may be wrong by hours, and the process may have been frozen meanwhile.
+
+    Args:
+        sent: When the request was first sent, monotonic.
+        granted: The answer, with `asked_ms`, `expires_ms` and `lease_ms`.
+    """
+    waited_ms = granted["expires_ms"] - granted["lease_ms"] - granted["asked_ms"]
+    return min(time.monotonic(), sent + max(0, waited_ms) / 1000)
