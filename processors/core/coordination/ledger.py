@@ -1,7 +1,7 @@
 """What a machine of requests remembers whatever they are for: live ones, answers of ended ones, deadlines, the last token.
 
     ["r", request id]   the row of a live request, or [3 ended, owner, [name], number, answer, arguments]
-    ["meta"]            [last token, last asked_ms, last number of an ended request]
+    ["meta"]            [last token, last asked_ms, last number]
 
 A request is one row from its first to its last state, so a command writes a row, however many wait. Other kinds of rows of a
 machine begin with a letter of their own (see `Ledger.kinds`).
@@ -120,6 +120,12 @@ class Ledger(Generic[R]):
             self._dirty.add(META)
         return self._clock_ms
 
+    def next_number(self) -> int:
+        """Return a number that is larger than every one before: what is numbered is forgotten in this order."""
+        self._number += 1
+        self._dirty.add(META)
+        return self._number
+
     # ---- a request's way
 
     def keep(self, request: R, due_ms: int | None) -> None:
@@ -139,10 +145,9 @@ class Ledger(Generic[R]):
 
     def remember(self, request_id: str, owner: str, name: str, kind: str, arguments: tuple[Any, ...]) -> None:
         """Remember the answer of a request that has ended, and forget the oldest one."""
-        self._number += 1
         self.ended.pop(request_id, None)
-        self.ended[request_id] = Past(owner, (name,), self._number, kind, arguments)
-        self._dirty.update(((REQUEST, request_id), META))
+        self.ended[request_id] = Past(owner, (name,), self.next_number(), kind, arguments)
+        self._dirty.add((REQUEST, request_id))
         while len(self.ended) > self._ended_max:
             oldest = next(iter(self.ended))
             del self.ended[oldest]

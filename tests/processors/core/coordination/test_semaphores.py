@@ -176,8 +176,7 @@ class Desk(Twin):
         return self.do("acquire", AcquirePermits(request_id, owner, "gpu", permits, 4, **kwargs))
 
     def resize(self, capacity: int | None) -> list[Outcome]:
-        self.offset += 1
-        return self.do("set_capacity", SetCapacity(f"resize-{self.offset}", "ops", "gpu", capacity))
+        return self.do("set_capacity", SetCapacity(f"resize-{self.offset + 1}", "ops", "gpu", capacity))
 
 
 def test_a_large_request_at_the_head_is_not_overtaken() -> None:
