@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic_settings import SettingsConfigDict
 
-from processors.coordinating import locks
+from processors.coordinating import barriers, latches, locks, semaphores
 from processors.coordinating.answers import Writer, topic_of
 from processors.coordinating.cell import Cell
 from processors.option_base import PrefixedOptions
@@ -75,7 +75,7 @@ class ReplyTopics:
 
 def primitives() -> tuple[Shell, ...]:
     """Return all primitives, each with its usual limits."""
-    return (locks.shell(),)
+    return locks.shell(), semaphores.shell(), barriers.shell(), latches.shell()
 
 
 def register(app: App, options: CoordinationOptions | None = None, *, shells: Sequence[Shell] | None = None) -> None:

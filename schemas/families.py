@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from schemas import cep, coordination, coordination_answers, fleet, windows, work
+from schemas import barriers, cep, coordination, coordination_answers, fleet, latches, semaphores, windows, work
 from schemas.events import Event
 
 __all__ = ["BUILT_IN"]
@@ -16,4 +16,7 @@ BUILT_IN: Final[tuple[type[Event], ...]] = (
     *fleet.EVENTS,
     *coordination.EVENTS,
     *coordination_answers.EVENTS,
+    *semaphores.EVENTS,
+    *barriers.EVENTS,
+    *latches.EVENTS,
 )
