@@ -30,7 +30,11 @@
     ├── CoordinationError               bug       (streams.coordination.errors) a base
     │   ├── LockRefused                 caller    (streams.coordination.errors) busy, a deadlock, bad input: its code says which
     │   ├── LockTimedOut                caller    (streams.coordination.errors) not free in time (retryable)
-    │   └── LockLost                    operator  (streams.coordination.errors) its lease ended before (retryable)
+    │   ├── LockLost                    operator  (streams.coordination.errors) its lease ended before (retryable)
+    │   ├── WaitRefused                 caller    (streams.coordination.errors) the same of the other primitives
+    │   ├── WaitTimedOut                caller    (streams.coordination.errors) not in time (retryable)
+    │   ├── PermitsLost                 operator  (streams.coordination.errors) their lease ended before (retryable)
+    │   └── BarrierBroken               operator  (streams.coordination.errors) a party gave up or died (retryable)
     ├── RedriveSuperseded               operator  (streams.deadletters) another redrive of the topic took over (retryable)
     ├── QueueFull                       caller    more in flight than the limit (retryable)
     ├── ProcessorError                  bug       a processor raised, or is unknown

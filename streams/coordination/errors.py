@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from schemas.errors import AntiphonError, Fault
 
-__all__ = ["CoordinationError", "LockLost", "LockRefused", "LockTimedOut"]
+__all__ = [
+    "BarrierBroken",
+    "CoordinationError",
+    "LockLost",
+    "LockRefused",
+    "LockTimedOut",
+    "PermitsLost",
+    "WaitRefused",
+    "WaitTimedOut",
+]
+
+_RETRYABLE: Final = frozenset({"busy", "queue_full", "owner_full", "full", "victim", "forgotten"})
 
 
 class CoordinationError(AntiphonError):
@@ -27,7 +38,7 @@ class LockRefused(CoordinationError):
             reason: For people.
         """
         self.code, self.reason = code, reason
-        self.retryable = code in ("busy", "queue_full", "owner_full", "full", "victim", "forgotten")  # type: ignore[misc] # by its code
+        self.retryable = code in _RETRYABLE  # type: ignore[misc] # by its code
         super().__init__(f"lock {what} was refused ({code}): {reason}")
 
 
@@ -46,3 +57,62 @@ class LockLost(CoordinationError):
 
     retryable: ClassVar[bool] = True
     fault: ClassVar[Fault] = "operator"
+
+
+class WaitRefused(CoordinationError):
+    """A request to a primitive other than a lock was refused. `code` says why for programs, `reason` for people."""
+
+    fault: ClassVar[Fault] = "caller"
+
+    def __init__(self, what: str, *, code: str, reason: str) -> None:
+        """Say what was refused and why.
+
+        Args:
+            what: The primitive and its name.
+            code: For programs.
+            reason: For people.
+        """
+        self.code, self.reason = code, reason
+        self.retryable = code in _RETRYABLE  # type: ignore[misc] # by its code
+        super().__init__(f"{what} was refused ({code}): {reason}")
+
+
+class WaitTimedOut(CoordinationError):
+    """What was waited for did not come in time. Try again, or wait longer."""
+
+    retryable: ClassVar[bool] = True
+    fault: ClassVar[Fault] = "caller"
+
+
+class PermitsLost(CoordinationError):
+    """The lease of permits ended before they were released, so others may have them: more may be at work than are allowed."""
+
+    retryable: ClassVar[bool] = True
+    fault: ClassVar[Fault] = "operator"
+
+
+class BarrierBroken(CoordinationError):
+    """A party gave up or died, so this generation of the barrier never trips. Reset it by its generation, and arrive again."""
+
+    retryable: ClassVar[bool] = True
+    fault: ClassVar[Fault] = "operator"
+
+    def __init__(self, what: str, *, generation: int, code: str, by: str) -> None:
+        """Say which generation broke and how.
+
+        Args:
+            what: The barrier.
+            generation: Which one.
+            code: timed_out, died, cancelled or reset.
+            by: Who broke it.
+        """
+        self.generation, self.code, self.by = generation, code, by
+        super().__init__(f"{what} is broken (generation {generation}): {by} {_HOW.get(code, code)}")
+
+
+_HOW: Final = {
+    "timed_out": "did not want to wait longer",
+    "died": "was not heard of within its lease",
+    "cancelled": "left",
+    "reset": "reset it",
+}

@@ -10,8 +10,11 @@ from streams.coordination.session import Session
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from streams.coordination.barriers import Barrier
     from streams.coordination.grants import Grant
+    from streams.coordination.latches import Latch
     from streams.coordination.leases import Held
+    from streams.coordination.semaphores import Semaphore
 
 __all__ = ["Coordination"]
 
@@ -78,3 +81,36 @@ class Coordination:
                 renew=renew,
             )
         )
+
+    def semaphore(self, name: str, *, capacity: int | None = None) -> Semaphore:
+        """Return a semaphore: `async with mesh.semaphore("gpu", capacity=4).permits(2) as permits`.
+
+        Args:
+            name: Its name.
+            capacity: How many permits it has, where nobody has said so before; needed only there.
+        """
+        from streams.coordination.semaphores import Semaphore
+
+        return Semaphore(self.session, name, capacity=capacity)
+
+    def barrier(self, name: str, *, parties: int) -> Barrier:
+        """Return a barrier: `await mesh.barrier("phase-1", parties=3).wait(timeout_s=60)`.
+
+        Args:
+            name: Its name.
+            parties: How many have to arrive; the same for all.
+        """
+        from streams.coordination.barriers import Barrier
+
+        return Barrier(self.session, name, parties=parties)
+
+    def latch(self, name: str, *, count: int | None = None) -> Latch:
+        """Return a countdown latch: `mesh.latch("ready", count=3).count_down()`, and `.wait()` on the other side.
+
+        Args:
+            name: Its name.
+            count: How many things have to happen, the same for all; None where others have made it.
+        """
+        from streams.coordination.latches import Latch
+
+        return Latch(self.session, name, count=count)

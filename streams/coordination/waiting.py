@@ -1,4 +1,4 @@
-"""A request that may have to wait: sent until it is answered, asked after while it is queued, cancelled when nobody waits for it."""
+"""A request that may have to wait: sent until it is answered, asked after while queued, cancelled when nobody waits for it."""
 
 from __future__ import annotations
 
@@ -33,10 +33,14 @@ class Request:
         command: The command, with a `request_id` that names it and an `again` that says whether it was sent before.
         cancel: Ends it where nobody waits for its answer any more; it may have been granted by then.
         what: What it is for, in errors.
+        ask_after_s: How often it is asked after while it waits.
     """
 
-    def __init__(self, session: Session, command: Event, *, cancel: Event | None, what: str) -> None:
+    def __init__(
+        self, session: Session, command: Event, *, cancel: Event | None, what: str, ask_after_s: float = ASK_AFTER_S
+    ) -> None:
         self._channel, self._answer_s = session.channel, session.answer_s
+        self._ask_after_s = ask_after_s
         self._command, self._cancel, self._what = command, cancel, what
         self._id: str = command.request_id  # type: ignore[attr-defined] # the commands of requests have one
         self._future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -55,11 +59,12 @@ class Request:
         """
         command = self._command
         self.sent = began = time.monotonic()
+        again_s = min(AGAIN_S, self._ask_after_s)
         try:
             while True:
                 await self._channel.send(command, self._id)
                 command = self._command.model_copy(update={"again": True})
-                done, _ = await asyncio.wait([self._future], timeout=ASK_AFTER_S if self._queued else AGAIN_S)
+                done, _ = await asyncio.wait([self._future], timeout=self._ask_after_s if self._queued else again_s)
                 if done:
                     return self._future.result()
                 if not self._queued and time.monotonic() - began >= self._answer_s:
@@ -105,5 +110,5 @@ def lease_began(sent: float, granted: dict[str, Any]) -> float:
         sent: When the request was first sent, monotonic.
         granted: The answer, with `asked_ms`, `expires_ms` and `lease_ms`.
     """
-    waited_ms = granted["expires_ms"] - granted["lease_ms"] - granted["asked_ms"]
+    waited_ms: int = granted["expires_ms"] - granted["lease_ms"] - granted["asked_ms"]
     return min(time.monotonic(), sent + max(0, waited_ms) / 1000)

@@ -14,6 +14,7 @@ import processors.patterns.backtest
 import processors.patterns.found
 import processors.patterns.library
 import processors.patterns.store
+import streams.coordination.errors
 import streams.deadletters
 import streams.producer
 import streams.registry
@@ -30,6 +31,7 @@ HOMES = (
     processors.patterns.found,
     processors.patterns.library,
     processors.patterns.store,
+    streams.coordination.errors,
     streams.deadletters,
     streams.producer,
     streams.registry,
