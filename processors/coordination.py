@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic_settings import SettingsConfigDict
 
-from processors.coordinating import barriers, latches, locks, semaphores
+from processors.coordinating import barriers, consensus, elections, latches, locks, semaphores
 from processors.coordinating.answers import Writer, topic_of
 from processors.coordinating.cell import Cell
 from processors.option_base import PrefixedOptions
@@ -75,7 +75,14 @@ class ReplyTopics:
 
 def primitives() -> tuple[Shell, ...]:
     """Return all primitives, each with its usual limits."""
-    return locks.shell(), semaphores.shell(), barriers.shell(), latches.shell()
+    return (
+        locks.shell(),
+        semaphores.shell(),
+        barriers.shell(),
+        latches.shell(),
+        elections.shell(),
+        consensus.shell(),
+    )
 
 
 def register(app: App, options: CoordinationOptions | None = None, *, shells: Sequence[Shell] | None = None) -> None:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from schemas import barriers, cep, coordination, coordination_answers, fleet, latches, semaphores, windows, work
+from schemas import (
+    barriers,
+    cep,
+    consensus,
+    coordination,
+    coordination_answers,
+    elections,
+    fleet,
+    latches,
+    semaphores,
+    windows,
+    work,
+)
 from schemas.events import Event
 
 __all__ = ["BUILT_IN"]
@@ -19,4 +31,6 @@ BUILT_IN: Final[tuple[type[Event], ...]] = (
     *semaphores.EVENTS,
     *barriers.EVENTS,
     *latches.EVENTS,
+    *elections.EVENTS,
+    *consensus.EVENTS,
 )

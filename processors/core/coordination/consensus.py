@@ -41,7 +41,6 @@ from processors.core.coordination.consensus_words import (
     Decided,
     Join,
     Leave,
-    Open,
     Outcome,
     Propose,
     Proposed,
@@ -209,9 +208,10 @@ class Consensus:
             outcomes.append(answer)
         else:
             group = self._book.groups.get(name) or Group(0, SIZE_MIN, "majority", ROUND_MS)
-            proposals = ((one, self._book.proposals[one]) for one in group.proposals)
-            up = tuple(Open(one, proposal.proposer, proposal.value, group.votes[one]) for one, proposal in proposals)
-            outcomes.append(Standing(owner, request_id, route, name, group.term, tuple(group.members), group.quorum, up))
+            up, open_ = tuple(group.proposals), [self._book.proposals[one] for one in group.proposals]
+            proposers, values = tuple(one.proposer for one in open_), tuple(one.value for one in open_)
+            who = (owner, request_id, route, name, group.term, tuple(group.members), group.quorum)
+            outcomes.append(Standing(*who, up, proposers, values, tuple(group.votes[one] for one in up)))
         return outcomes
 
     def tick(self, at: At) -> list[Outcome]:

@@ -13,7 +13,6 @@ __all__ = [
     "Decided",
     "Join",
     "Leave",
-    "Open",
     "Outcome",
     "Propose",
     "Proposed",
@@ -193,18 +192,13 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
-    """A proposal that is up for vote, with its votes in the present term."""
-
-    proposal: str
-    proposer: str
-    value: str
-    votes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Standing:
-    """How a group stands where nothing is decided; its first proposal is the oldest."""
+    """How a group stands where nothing is decided: `values[i]`, proposed by `proposers[i]`, has `votes[i]` in this term.
+
+    Attributes:
+        proposals: What is up for vote, oldest first.
+        repeated: Nothing has happened.
+    """
 
     owner: str
     request_id: str
@@ -213,7 +207,11 @@ class Standing:
     term: int
     members: tuple[str, ...]
     quorum: int
-    proposals: tuple[Open, ...]
+    proposals: tuple[str, ...]
+    proposers: tuple[str, ...]
+    values: tuple[str, ...]
+    votes: tuple[int, ...]
+    repeated: bool = True
 
 
 Outcome = Queued | Refused | TimedOut | TermBegan | Proposed | Voted | Decided | Standing

@@ -62,14 +62,14 @@ class StepDown:
     """A leader lets another candidate lead, and waits behind it.
 
     Attributes:
-        candidacy: The leader's.
+        request_id: The leader's candidacy.
         owner: Who gives the command.
         term: Of which it is the leader: a late command does not end a later one.
         successor: The owner that is to follow; the next in order unless given.
         route: Where the answer goes.
     """
 
-    candidacy: str
+    request_id: str
     owner: str
     term: int
     successor: str = ""
@@ -122,7 +122,13 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How an election stands: `leader` is empty, and `token` 0, where nobody leads; `term` is the last one there was."""
+    """How an election stands: `leader` is empty, and `token` 0, where nobody leads; `term` is the last one there was.
+
+    Attributes:
+        candidates: How many, the leader among them.
+        next_owners: Who follows, in order, fifteen at most.
+        repeated: Nothing has happened.
+    """
 
     owner: str
     request_id: str
@@ -136,6 +142,7 @@ class Standing:
     expires_ms: int
     candidates: int
     next_owners: tuple[str, ...]
+    repeated: bool = True
 
 
 Outcome = Queued | Refused | TimedOut | Elected | Renewed | Ended | Standing

@@ -129,10 +129,10 @@ class Elections:
     def step_down(self, asked: StepDown, at: At) -> list[Outcome]:
         """Let another candidate lead: `Ended`, then `Elected` for the other, and the candidacy waits behind it."""
         outcomes, book = self.tick(at), self._book
-        leader = self._named(asked.candidacy, asked.owner, asked.route, outcomes)
+        leader = self._named(asked.request_id, asked.owner, asked.route, outcomes)
         if leader is None:
             return outcomes
-        who = (asked.owner, asked.candidacy, asked.route, leader.name)
+        who = (asked.owner, asked.request_id, asked.route, leader.name)
         if not leader.token and leader.term == asked.term > 0:  # this very leadership has ended so: asked again
             outcomes.append(Ended(*who, asked.term, 0, "stepped_down", repeated=True))
         elif not leader.token or leader.term != asked.term:

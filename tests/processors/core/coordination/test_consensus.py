@@ -179,7 +179,7 @@ class ConsensusAgainstOracle(RuleBasedStateMachine):
                 continue
             assert isinstance(found, Standing)
             assert (found.term, list(found.members), group.decided) == (group.term, group.members, None)
-            up = [(one.proposal, one.proposer, one.value, one.votes) for one in found.proposals]
+            up = list(zip(found.proposals, found.proposers, found.values, found.votes, strict=True))
             assert up == [(one, *what, len(group.votes_for(one))) for one, what in group.proposals.items()]
 
 
