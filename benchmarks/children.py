@@ -7,9 +7,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
-__all__ = ["JOB_TIMEOUT_S", "environment", "python", "result"]
+__all__ = ["JOB_TIMEOUT_S", "Worker", "environment", "python", "result"]
 
 JOB_TIMEOUT_S: Final = 300.0
 """For one child: the slowest takes about a minute on two shared cores."""
@@ -43,3 +43,39 @@ def result(command: list[str]) -> dict[str, Any]:
     raise RuntimeError(
         f"{' '.join(command[2:])} ended with {done.returncode} and no result: {(done.stderr or done.stdout)[-800:]}"
     )
+
+
+class Worker:
+    """A processor that runs while something else is measured; it prints a line `READY {...}`, see `benchmarks.jobs.ready`."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment())
+        self.ready: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        for line in self._process.stdout or ():
+            if (at := line.find("READY ")) >= 0:
+                self.ready = json.loads(line[at + 6 :])
+                return self
+        raise RuntimeError("the processor ended before it was ready")
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self._process.kill()
+        self._process.wait()
+
+    def found(self) -> dict[str, Any]:
+        """Return its result, when it has come."""
+        for line in self._process.stdout or ():
+            if (at := line.find(MARK)) >= 0:
+                found: dict[str, Any] = json.loads(line[at + len(MARK) :])
+                return found
+        raise RuntimeError("it ended without a result")
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -6,19 +6,17 @@ ran side by side drifted together. The job is that of `benchmarks.jobs.work` for
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from confluent_kafka import Producer
 
-from benchmarks.children import environment, python, result
+from benchmarks.children import Worker, python, result
 from benchmarks.jobs.work import PARTITIONS, records
 from streams.bench import Bar, BenchReport, Progress, Row
 from streams.broker import EmbeddedBroker
@@ -58,35 +56,12 @@ def _fill_changelog(servers: str, topic: str, keys: int) -> None:
     producer.flush()
 
 
-class _Worker:
-    """A processor that runs while something else is measured."""
-
-    def __init__(self, command: list[str]) -> None:
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment())
-        self.ready: dict[str, float] = {}
-
-    def __enter__(self) -> Self:
-        for line in self._process.stdout or ():
-            if (at := line.find("READY ")) >= 0:
-                self.ready = json.loads(line[at + 6 :])
-                return self
-        raise RuntimeError("the processor ended before it was ready")
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
 def _round_trip(servers: str, name: str) -> dict[str, float]:
     topics = Topics(servers)
     source, out = f"{name}.in", f"{name}.out"
     topics.create(source, partitions=PARTITIONS)
     topics.create(out, partitions=PARTITIONS)
-    with _Worker(python("echo", servers, source, out, name)):
+    with Worker(python("echo", servers, source, out, name)):
         return result(python("latency", servers, source, out, str(COMMANDS)))
 
 
@@ -95,7 +70,7 @@ def _recovery(servers: str, name: str) -> dict[str, float]:
     topics.create(f"{name}.in", partitions=PARTITIONS)
     topics.create(f"{name}-counts-changelog", partitions=PARTITIONS, config=COMPACTED)
     _fill_changelog(servers, f"{name}-counts-changelog", RECOVERED_KEYS)
-    with _Worker(python("echo", servers, f"{name}.in", f"{name}.in", name)) as worker:
+    with Worker(python("echo", servers, f"{name}.in", f"{name}.in", name)) as worker:
         if worker.ready["records"] != RECOVERED_KEYS:
             raise RuntimeError(f"recovered {worker.ready['records']} of {RECOVERED_KEYS} keys")
         return {"seconds": worker.ready["recovery_s"]}
