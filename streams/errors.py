@@ -34,7 +34,9 @@
     │   ├── WaitRefused                 caller    (streams.coordination.errors) the same of the other primitives
     │   ├── WaitTimedOut                caller    (streams.coordination.errors) not in time (retryable)
     │   ├── PermitsLost                 operator  (streams.coordination.errors) their lease ended before (retryable)
-    │   └── BarrierBroken               operator  (streams.coordination.errors) a party gave up or died (retryable)
+    │   ├── BarrierBroken               operator  (streams.coordination.errors) a party gave up or died (retryable)
+    │   ├── LeadershipLost              operator  (streams.coordination.errors) its lease ended before (retryable)
+    │   └── AlreadyDecided              caller    (streams.coordination.errors) another value is decided, for ever
     ├── RedriveSuperseded               operator  (streams.deadletters) another redrive of the topic took over (retryable)
     ├── QueueFull                       caller    more in flight than the limit (retryable)
     ├── ProcessorError                  bug       a processor raised, or is unknown

@@ -1,9 +1,13 @@
 """The primitives of coordination for agent services: `mesh.lock(...)` and the others, and what they raise."""
 
 from streams.coordination.barriers import Barrier, Passed
+from streams.coordination.consensus import Consensus, ConsensusStanding, Decision, Proposal
+from streams.coordination.elections import Election, ElectionStanding, Leader, Leadership
 from streams.coordination.errors import (
+    AlreadyDecided,
     BarrierBroken,
     CoordinationError,
+    LeadershipLost,
     LockLost,
     LockRefused,
     LockTimedOut,
@@ -18,13 +22,22 @@ from streams.coordination.leases import Held, Lease
 from streams.coordination.semaphores import Permits, Semaphore
 
 __all__ = [
+    "AlreadyDecided",
     "Barrier",
     "BarrierBroken",
+    "Consensus",
+    "ConsensusStanding",
     "Coordination",
     "CoordinationError",
+    "Decision",
+    "Election",
+    "ElectionStanding",
     "Grant",
     "Held",
     "Latch",
+    "Leader",
+    "Leadership",
+    "LeadershipLost",
     "Lease",
     "LockLost",
     "LockRefused",
@@ -32,6 +45,7 @@ __all__ = [
     "Passed",
     "Permits",
     "PermitsLost",
+    "Proposal",
     "Semaphore",
     "WaitRefused",
     "WaitTimedOut",

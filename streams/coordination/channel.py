@@ -15,7 +15,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-from schemas.coordination import COMMANDS_TOPIC
+from schemas.coordination import COMMANDS_TOPIC, EVENTS_TOPIC
 from schemas.errors import AntiphonError, SchemaError
 from streams.core.patterns import TopicPattern
 from streams.errors import BrokerError
@@ -57,10 +57,10 @@ class Channel:
     """
 
     def __init__(self, log_: Log, *, codec: Codec, sender: Sender, service: str, source: str, topic_prefix: str = "") -> None:
-        self._log, self._codec, self._sender = log_, codec, sender
+        self._log, self.codec, self._sender = log_, codec, sender
         self._replies = service + REPLIES_SUFFIX
         self._source = source
-        self._topic = topic_prefix + COMMANDS_TOPIC
+        self._topic, self._events = topic_prefix + COMMANDS_TOPIC, topic_prefix + EVENTS_TOPIC
         self._listeners: dict[str, Callable[[Answer | AntiphonError], None]] = {}
         self._feed: Feed | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -98,6 +98,10 @@ class Channel:
             self._reply_headers = ((REPLY_TO, self._replies.encode()), (REPLY_PARTITION, str(partition).encode()))
             self._reader = asyncio.ensure_future(self._listen(feed))
 
+    def events_feed(self) -> Feed:
+        """Return a reader of what everybody is told from now on."""
+        return self._log.feed(FeedOptions(TopicPattern.parse(self._events), None, "latest"))
+
     def listen(self, call: str, listener: Callable[[Answer | AntiphonError], None]) -> None:
         """Call `listener` with every answer to a call, and with the error that ends the reading of answers."""
         self._listeners[call] = listener
@@ -109,7 +113,7 @@ class Channel:
     def encoded(self, command: Event, call: str) -> Outgoing:
         """Return a command as the record that is sent."""
         stamped = command.stamped(id=call, source=self._source, time_ms=time.time_ns() // 1_000_000)
-        encoded = self._codec.encode(stamped, topic=self._topic)
+        encoded = self.codec.encode(stamped, topic=self._topic)
         headers = (*encoded.headers, (REQUEST_ID, call.encode()), *self._reply_headers)
         return Outgoing(self._topic, encoded.key, encoded.value, headers)
 
@@ -194,7 +198,7 @@ class Channel:
             self.late += call.startswith(self.instance)  # else it is for another instance on a shared partition
             return
         try:
-            answer = (self._codec.type_of(record), self._codec.read(record))
+            answer = (self.codec.type_of(record), self.codec.read(record))
         except SchemaError as error:
             listener(error)
             return

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from schemas.errors import AntiphonError, Fault
 
+if TYPE_CHECKING:
+    from streams.coordination.consensus import Decision
+
 __all__ = [
+    "AlreadyDecided",
     "BarrierBroken",
     "CoordinationError",
+    "LeadershipLost",
     "LockLost",
     "LockRefused",
     "LockTimedOut",
@@ -89,6 +94,32 @@ class PermitsLost(CoordinationError):
 
     retryable: ClassVar[bool] = True
     fault: ClassVar[Fault] = "operator"
+
+
+class LeadershipLost(CoordinationError):
+    """The lease ended before the leader resigned, so another may lead by now, in a later term: what was begun may be half done.
+
+    Writes that carry `leadership.guard()` are refused from then on, wherever a guard has seen the later term.
+    """
+
+    retryable: ClassVar[bool] = True
+    fault: ClassVar[Fault] = "operator"
+
+
+class AlreadyDecided(CoordinationError):
+    """A value cannot be proposed any more: another one is decided, for ever. `decision` is that."""
+
+    fault: ClassVar[Fault] = "caller"
+
+    def __init__(self, what: str, decision: Decision) -> None:
+        """Say what is decided.
+
+        Args:
+            what: The consensus.
+            decision: What was decided there.
+        """
+        self.decision = decision
+        super().__init__(f"{what} has been decided in term {decision.term}, for proposal {decision.proposal}")
 
 
 class BarrierBroken(CoordinationError):

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from streams.coordination.barriers import Barrier
+    from streams.coordination.consensus import Consensus
+    from streams.coordination.elections import Election
     from streams.coordination.grants import Grant
     from streams.coordination.latches import Latch
     from streams.coordination.leases import Held
@@ -114,3 +116,37 @@ class Coordination:
         from streams.coordination.latches import Latch
 
         return Latch(self.session, name, count=count)
+
+    def election(self, name: str) -> Election:
+        """Return an election: `async with mesh.election("planner").lead() as leadership`, and `.observe()` for the others.
+
+        Args:
+            name: Its name.
+        """
+        from streams.coordination.elections import Election
+
+        return Election(self.session, name)
+
+    def consensus(
+        self,
+        name: str,
+        *,
+        member: str = "",
+        size_min: int | None = None,
+        quorum: Literal["majority", "all"] | None = None,
+        round_s: float | None = None,
+    ) -> Consensus:
+        """Return a consensus, which decides once: `decision = await mesh.consensus("merge-plan").agree(value)`.
+
+        How it decides is said by the first to join; the others say the same, or None.
+
+        Args:
+            name: Its name.
+            member: Who joins, proposes and votes; the running task unless given. One that is started anew gives the same name.
+            size_min: The quorum is one of at least so many members, so the first to join cannot decide alone; 1 unless given.
+            quorum: "majority" (unless given) of the members, or "all".
+            round_s: From a term's first vote to the next term; a minute unless given.
+        """
+        from streams.coordination.consensus import Consensus
+
+        return Consensus(self.session, name, member=member, size_min=size_min, quorum=quorum, round_s=round_s)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from schemas.errors import AntiphonError
+from streams.coordination.news import News
 
 if TYPE_CHECKING:
     from streams.coordination.channel import Channel
@@ -32,6 +33,7 @@ class Session:
     def __init__(self, channel: Channel, *, name: str, answer_s: float) -> None:
         self.channel, self.answer_s = channel, answer_s
         self.held: set[Lease] = set()
+        self.news = News(channel)
         self._name = name
         self._numbers = itertools.count(1)
         self._owners: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
@@ -53,4 +55,5 @@ class Session:
             lease.end()
             with contextlib.suppress(AntiphonError):
                 await self.channel.send(lease.release_command(), self.channel.new_id())
+        await self.news.close()
         await self.channel.close()

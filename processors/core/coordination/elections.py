@@ -79,7 +79,7 @@ class Elections:
         who = (asked.owner, asked.request_id, asked.route, asked.name)
         if problem := self._campaign_problem(asked):
             outcomes.append(Refused(*who, *problem))
-        elif known := self._known(asked):
+        elif known := self._known(asked, at):
             outcomes.append(known)
         elif asked.again:
             outcomes.append(ledger.forgotten(asked.request_id, asked.owner, asked.name, asked.route))
@@ -214,16 +214,15 @@ class Elections:
 
     # ---- candidates that are known
 
-    def _known(self, asked: Campaign) -> Outcome | None:
-        """Answer a candidate that was there before as it was answered then."""
+    def _known(self, asked: Campaign, at: At) -> Outcome | None:
+        """Answer a candidate that was there before as it was answered then; that it asks again is a heartbeat too."""
         ledger, request_id, route = self._book.ledger, asked.request_id, asked.route
         if reused := ledger.reused(request_id, asked.owner, asked.name, route, ends=_ENDS):
             return reused
         candidate = ledger.requests.get(request_id)
         if candidate is not None:
-            if candidate.route != route:
-                candidate.route = route  # whoever asks again listens there
-                self._book.keep(candidate)
+            candidate.route, candidate.until_ms = route, at.now_ms + candidate.lease_ms  # whoever asks again listens there
+            self._book.keep(candidate)
             return _elected(candidate, repeated=True) if candidate.token else self._queued(candidate, repeated=True)
         past = ledger.ended.get(request_id)
         if past is None:

@@ -71,6 +71,8 @@ class Oracle:
         entry = self.find(request_id)
         assert entry is not None
         self.say("id_reused" if stranger else entry.state, entry)
+        if not stranger:
+            entry.until_ms = now_ms + entry.lease_ms
 
     def named(self, request_id: str, owner: str) -> Entry | None:
         entry = self.find(request_id)
