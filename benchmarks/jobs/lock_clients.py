@@ -61,7 +61,8 @@ async def _handoff(bootstrap: str, rounds: int) -> dict[str, float]:
     inversions = 0
     async with _mesh(bootstrap) as mesh:
         for number in range(rounds):
-            name, order, released = f"handed-on-{number}", [], 0.0
+            name, released = f"handed-on-{number}", 0.0
+            order: list[int] = []
             holder = await mesh.lock(name).acquire()
 
             async def waiter(place: int, name: str = name, order: list[int] = order) -> None:

@@ -18,6 +18,7 @@ from streams.turns import App, Batch, Options
 from streams.worker import run_worker
 
 env = os.environ
+PREFIX = env.get("LOCK_PREFIX", "")
 
 app = App(
     env["LOCK_APP"],
@@ -32,11 +33,12 @@ app = App(
     broker_session_timeout=2.0,
     broker_heartbeat_interval=0.5,
 )
-coordination.register(app, coordination.CoordinationOptions(topic_prefix=env.get("LOCK_PREFIX", "")))
+coordination.register(app, coordination.CoordinationOptions(topic_prefix=PREFIX))
 table: Any = app.Table("register")
+writes, log = app.own_topic(PREFIX + "register.writes"), app.own_topic(PREFIX + "register.log")
 
 
-@app.agent(app.batch_topic("register.writes"), name="register", concurrency=4)
+@app.agent(app.batch_topic(writes), name="register", concurrency=4)
 async def register(stream: AsyncIterator[Batch]) -> None:
     async for batch in stream:
         view = batch.view(table)
@@ -46,8 +48,8 @@ async def register(stream: AsyncIterator[Batch]) -> None:
             if not problem:
                 view["value"] = (record.value or b"").decode()
             verdict = b"refused: " + problem.encode() if problem else b"taken"
-            batch.send("register.log", key=record.value, value=verdict)
+            batch.send(log, key=b"register", value=(record.value or b"") + b" " + verdict)
 
 
 if __name__ == "__main__":
-    sys.exit(run_worker(app))
+    sys.exit(run_worker(app, loglevel="info"))
