@@ -95,6 +95,11 @@ class Lease:
         """Whether it is held, as far as can be known here."""
         return not self._ended and not self.lost.is_set() and time.monotonic() < self._until
 
+    @property
+    def given_back(self) -> bool:
+        """Whether its holder gave it back before it was lost."""
+        return self._ended and not self.lost.is_set()
+
     def check(self) -> None:
         """Raise where it is not held any more.
 
@@ -275,6 +280,8 @@ class Held(Generic[L]):
         assert lease is not None
         assert task is not None
         self._task = None
+        if lease.given_back:
+            return  # in the block, by its holder
         held = lease.held
         if not held and not lease.lost.is_set():
             lease.lose("")  # its end has come, and its timer has not been called yet
