@@ -251,6 +251,23 @@ def test_permits_of_a_lost_lease_go_to_the_next_and_a_late_release_frees_nothing
     assert words(desk.do("release", "2", "ann")) == [("not_owner", "2")]
 
 
+def test_a_renewal_begins_the_lease_anew() -> None:
+    """From the renewal on, with another length where one is named, which the next renewal keeps."""
+    desk = Desk()
+    desk.ask("1", "ann", lease_ms=100)
+    desk.now_ms += 60
+    (renewed,) = desk.do("renew", "1", "ann")
+    assert renewed.expires_ms == desk.now_ms + 100
+    assert desk.tick(99) == []
+    desk.do("renew", "1", "ann", lease_ms=300)
+    assert desk.tick(299) == []
+    desk.do("renew", "1", "ann")
+    assert desk.tick(299) == []
+    assert words(desk.tick(1)) == [("expired", "1")]
+    (refused,) = desk.do("renew", "1", "ann", lease_ms=-1)
+    assert refused.code == "expired"
+
+
 def test_a_setting_that_is_repeated_does_not_undo_a_later_one() -> None:
     """Commands may come twice; the second one is answered as the first and changes nothing."""
     desk = Desk()
