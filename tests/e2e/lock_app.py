@@ -16,6 +16,7 @@ from processors import coordination
 from streams.fencing import TableGuard
 from streams.turns import App, Batch, Options
 from streams.worker import run_worker
+from tests.e2e.broken_locks import break_locks
 
 env = os.environ
 PREFIX = env.get("LOCK_PREFIX", "")
@@ -33,6 +34,8 @@ app = App(
     broker_session_timeout=2.0,
     broker_heartbeat_interval=0.5,
 )
+if env.get("LOCK_BROKEN"):
+    break_locks(env["LOCK_BROKEN"])
 coordination.register(app, coordination.CoordinationOptions(topic_prefix=PREFIX))
 table: Any = app.Table("register")
 writes, log = app.own_topic(PREFIX + "register.writes"), app.own_topic(PREFIX + "register.log")

@@ -2,7 +2,7 @@
 
 hold NAME LEASE_S              takes a lock and holds it
 freeze NAME LEASE_S            takes it and goes on writing with its token, as a program that does not know would
-work HISTORY SECONDS TASKS LEASE_MS RESOURCE...    records what random tasks ask and are answered
+work HISTORY SECONDS TASKS LEASE_MS RESOURCE...    records what random tasks ask and are answered, until SIGTERM
 """
 
 from __future__ import annotations
@@ -10,18 +10,27 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import sys
+import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from processors.verify.recorder import HistoryWriter
+from processors.verify.recorder import HistoryCall, HistoryWriter
+from schemas.coordination import LockReleased
 from schemas.errors import AntiphonError
 from streams.client import Mesh, connect
-from streams.coordination import LockLost, LockRefused, LockTimedOut
+from streams.coordination import Grant, LockLost, LockRefused, LockTimedOut
 from streams.transport import Outgoing
 
 env = os.environ
 WRITE_EVERY_S = 0.02
+LONG_LEASE_MS = 6_000
+"""Longer than it takes until another worker has taken over."""
+STOPPED = threading.Event()
+"""By SIGTERM: what is asked is still answered."""
 
 
 def say(line: str) -> None:
@@ -63,49 +72,126 @@ async def freeze(mesh: Mesh, name: str, lease_s: float) -> None:
     await asyncio.Event().wait()
 
 
-async def work(mesh: Mesh, history: HistoryWriter, until: float, lease_ms: int, resources: list[str], task: str) -> None:
-    """Take, hold, renew and release locks at random until the time has come."""
-    chance, number = random.Random(task), 0
-    while time.monotonic() < until:
-        number += 1
-        resource, name = chance.choice(resources), f"{task}-{number}"
-        mode = "shared" if chance.random() < 0.2 else "exclusive"
-        call = history.call("acquire", resource, grant=name, owner=task, lease_ms=lease_ms, mode=mode)
-        wait_s = chance.choice([0.0, 0.3, 2.0])
-        lock = mesh.lock(resource, mode=mode, wait_s=wait_s, lease_s=lease_ms / 1000, owner=task, renew=False)  # type: ignore[arg-type]
+@dataclass
+class Taken:
+    """A grant, with its name in the history and the time when it was known."""
+
+    grant: Grant
+    name: dict[str, str]
+    known_ns: int
+    lease_ms: int
+
+
+class Worker:
+    """One task that takes, holds, renews and releases locks at random, and records what it is answered.
+
+    Args:
+        mesh: The connection.
+        history: Where it is recorded.
+        name: The task, which owns what it takes.
+        lease_ms: Of most grants; others outlive the worker.
+        resources: Of one domain.
+    """
+
+    def __init__(self, mesh: Mesh, history: HistoryWriter, name: str, lease_ms: int, resources: list[str]) -> None:
+        self.mesh, self.history, self.name, self.lease_ms, self.resources = mesh, history, name, lease_ms, resources
+        self.chance, self.number = random.Random(name), 0
+        self.past: list[Taken] = []
+        self.forgotten: list[Taken] = []
+
+    async def work(self, until: float) -> None:
+        """Go on until the time has come."""
+        while time.monotonic() < until and not STOPPED.is_set():
+            several = self.chance.random() < 0.15
+            taken = await self.acquire(self.chance.sample(self.resources, 2) if several else [self.chance.choice(self.resources)])
+            if taken is not None:
+                await self.use(taken)
+        for taken in self.forgotten:
+            self.calls("release", taken)  # by the client when it is closed, without an answer
+
+    async def acquire(self, resources: list[str]) -> Taken | None:
+        """Ask for some; more than one is recorded as an operation on each."""
+        self.number += 1
+        mode: Literal["exclusive", "shared"] = "shared" if self.chance.random() < 0.2 else "exclusive"
+        wait_s, gives_up = self.chance.choice([0.0, 0.3, 2.0]), self.chance.random() < 0.05
+        name, began_ns = {"grant": f"{self.name}-{self.number}", "owner": self.name}, time.monotonic_ns()
+        lease_ms = self.chance.choice([self.lease_ms, self.lease_ms, LONG_LEASE_MS])
+        calls = [self.history.call("acquire", one, **name, lease_ms=lease_ms, mode=mode) for one in resources]
+        lock = self.mesh.lock(resources, mode=mode, wait_s=wait_s, lease_s=lease_ms / 1000, owner=self.name, renew=False)
         try:
-            grant = await lock.acquire()
+            grant = await asyncio.wait_for(lock.acquire(), 0.05 if gives_up else None)
         except LockTimedOut:
-            call.answered("timed_out")
-            continue
+            answered(calls, "timed_out")
         except LockRefused as error:
-            call.answered("refused", reason=error.code)
-            continue
-        except AntiphonError:
-            call.answered("unknown")
-            continue
-        call.answered("ok", token=grant.token)
-        await asyncio.sleep(chance.choice([0.0, 0.01, 0.05]))
-        if chance.random() < 0.2:
-            call = history.call("renew", resource, grant=name, owner=task, lease_ms=lease_ms)
-            try:
-                await grant.renew(lease_ms / 1000)
-                call.answered("ok")
-            except LockLost as error:
-                call.answered("refused" if "lease of" not in str(error) else "unknown", reason="lost")
-            except AntiphonError:
-                call.answered("unknown")
+            answered(calls, "refused", reason="held" if error.code == "busy" and len(resources) == 1 else error.code)
+        except (AntiphonError, TimeoutError):
+            answered(calls, "unknown")
+            for one in resources:
+                self.history.call("release", one, **name, call_ns=began_ns)  # the client has cancelled what it may have got
+        else:
+            for call, token in zip(calls, grant.tokens, strict=True):
+                call.answered("ok", token=token)
+            return Taken(grant, name, time.monotonic_ns(), lease_ms)
+        return None
+
+    async def use(self, taken: Taken) -> None:
+        """Hold it for a moment, or for longer than a lease."""
+        chance = self.chance
+        await asyncio.sleep(chance.choice([0.0, 0.005, 0.03]))
+        for _ in range(chance.choice([0, 0, 0, 0, 0, 0, 1, 3])):
+            await self.renew(taken)
+            await asyncio.sleep(self.lease_ms / 2500)
+        if chance.random() < 0.1 and (nested := await self.acquire(list(taken.grant.resources))) is not None:
+            await self.release(nested)
+        if taken.lease_ms < LONG_LEASE_MS and chance.random() < 0.05:
+            self.forgotten.append(taken)  # the lease ends
+            return
+        await self.release(taken)
+        self.past.append(taken)
         if chance.random() < 0.1:
-            continue  # forgets it: the lease ends
-        call = history.call("release", resource, grant=name, owner=task)
-        heard = grant.held
+            await self.release(chance.choice(self.past))  # once more, or late
+
+    async def renew(self, taken: Taken) -> None:
+        """Renew it, where it may still be held."""
+        grant = taken.grant
+        if grant.lost.is_set():
+            return
+        calls = self.calls("renew", taken, lease_ms=taken.lease_ms)
         try:
-            await grant.release()
-            call.answered("ok")
+            await grant.renew(taken.lease_ms / 1000)
+            answered(calls, "ok")
         except LockLost:
-            call.answered("refused" if heard else "unknown", reason="lost")
+            answered(calls, "unknown" if grant.why.startswith("its lease") else "refused", reason="lost")
         except AntiphonError:
-            call.answered("unknown")
+            answered(calls, "unknown")
+
+    async def release(self, taken: Taken) -> None:
+        """Release it by the command itself: the processor decides about it however late it is."""
+        grant = taken.grant
+        if grant.lost.is_set() and grant.why.startswith("the processor"):
+            for one in grant.resources:
+                self.history.expired(one, granted_ns=taken.known_ns, **taken.name)
+        grant.end()
+        calls = self.calls("release", taken)
+        try:
+            kind, fields = await self.mesh.session.channel.call(grant.release_command(), again_s=1.0, limit_s=20.0)
+        except (AntiphonError, TimeoutError):
+            answered(calls, "unknown")
+            return
+        if kind == LockReleased.event_type:
+            answered(calls, "ok")
+        else:
+            answered(calls, "refused", reason=fields["code"])
+
+    def calls(self, op: Literal["renew", "release"], taken: Taken, **fields: int) -> list[HistoryCall]:
+        """Record that something is asked of all that a grant has."""
+        return [self.history.call(op, one, **taken.name, **fields) for one in taken.grant.resources]
+
+
+def answered(calls: list[HistoryCall], outcome: Literal["ok", "refused", "timed_out", "unknown"], **fields: str) -> None:
+    """Record the same answer to all."""
+    for call in calls:
+        call.answered(outcome, **fields)
 
 
 async def main(what: str, *args: str) -> None:
@@ -116,11 +202,11 @@ async def main(what: str, *args: str) -> None:
         if what == "work":
             path, seconds, tasks, lease_ms, *resources = args
             me, until = env["SYNC_CLIENT"], time.monotonic() + float(seconds)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, STOPPED.set)
             with HistoryWriter(Path(path), client=me) as history:
                 say("working")
-                await asyncio.gather(
-                    *(work(mesh, history, until, int(lease_ms), resources, f"{me}.{n}") for n in range(int(tasks)))
-                )
+                workers = [Worker(mesh, history, f"{me}.{n}", int(lease_ms), resources) for n in range(int(tasks))]
+                await asyncio.gather(*(worker.work(until) for worker in workers))
             say("done")
         else:
             await (hold if what == "hold" else freeze)(mesh, args[0], float(args[1]))

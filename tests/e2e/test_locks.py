@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import random
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -13,19 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from processors.core.verify import Verdict, judge, read_history
 from streams.broker import EmbeddedBroker
 from streams.client import Mesh
 from streams.coordination import LockLost, LockRefused, LockTimedOut
 from streams.transport import Outgoing
-from tests.e2e.second_opinion import opinion, program
 from tests.e2e.sync_trial import SyncTrial
 from tests.e2e.trial import read_committed, until
 
 LEASE_S = 1.0
 LATE_S = 1.5
 """After a lease's end, on a loaded machine; `antiphon bench locks` has the number for an idle one."""
-RUNS = int(os.environ.get("ANTIPHON_TEST_LOCK_RUNS", "200"))
 
 
 @pytest.fixture
@@ -162,67 +156,3 @@ async def test_a_frozen_holder_cannot_write_when_it_thaws(trial: SyncTrial) -> N
             assert grant.held
         taken = [token for token, verdict in log() if verdict == "taken"]
         assert taken == sorted(taken), "nothing of the old holder after the new one's write"
-
-
-def faulted(trial: SyncTrial, directory: Path, number: int, chance: random.Random) -> Path:
-    """Run clients while workers and clients are killed and frozen; return their history."""
-    path = directory / f"run-{number}.jsonl"
-    seconds, resources = 2.5, [f"d{number}/{n}" for n in range(2)]
-    clients = [
-        trial.client("work", str(path), f"{seconds}", "4", "400", *resources, says="working", program="lock_client.py")[0]
-        for _ in range(2)
-    ]
-    time.sleep(chance.uniform(0.2, 0.8))  # a moment in the middle, another one each run: nothing is waited for
-    fault = chance.choice(["worker killed", "worker frozen", "client killed", "client frozen", "second worker"])
-    if fault == "worker killed":
-        trial.kill_worker()
-        trial.start_worker()
-    elif fault == "worker frozen":
-        frozen = trial.workers[-1]
-        frozen.send_signal(signal.SIGSTOP)
-        trial.start_worker()
-        time.sleep(3)
-        frozen.send_signal(signal.SIGCONT)
-        trial.workers.remove(frozen)
-        frozen.terminate()
-    elif fault == "client killed":
-        clients[0].kill()
-    elif fault == "client frozen":
-        clients[0].send_signal(signal.SIGSTOP)
-        time.sleep(0.6)
-        clients[0].send_signal(signal.SIGCONT)
-    else:
-        trial.start_worker()
-        old = trial.workers.pop(0)
-        old.terminate()
-    for client in clients:
-        client.wait(60)
-    return path
-
-
-def rounds(trial: SyncTrial, directory: Path, count: int) -> None:
-    """Judge so many faulted runs, by our judge and, where Go is, by porcupine."""
-    second = program(directory) if shutil.which("go") else None
-    chance = random.Random(count)
-    for number in range(count):
-        path = faulted(trial, directory, number, chance)
-        lines = path.read_bytes().splitlines()
-        operations = read_history([(path.name, lines)])
-        report = judge(operations)
-        assert report.verdict is Verdict.LINEARIZABLE, [one.conflict for one in report.of(Verdict.NOT_LINEARIZABLE)]
-        assert sum(one.answered for one in operations) > 10, "the clients did something"
-        if second is not None:
-            assert all(opinion(second, path).values()), f"porcupine does not accept {path}"
-
-
-async def test_no_two_hold_a_lock_under_faults(trial: SyncTrial, tmp_path: Path) -> None:
-    """Workers and clients are killed, frozen and joined while eight tasks take two locks; the judge sees no double holder."""
-    await trial.begin()
-    await asyncio.to_thread(rounds, trial, tmp_path, 3)
-
-
-@pytest.mark.soak
-async def test_no_two_hold_a_lock_in_many_runs(trial: SyncTrial, tmp_path: Path) -> None:
-    """The same, two hundred times."""
-    await trial.begin()
-    await asyncio.to_thread(rounds, trial, tmp_path, RUNS)

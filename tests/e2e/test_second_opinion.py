@@ -21,13 +21,12 @@ def porcupine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def told(seed: int, broken: Broken | None) -> list[Line]:
-    """A history without what porcupine's model leaves out: writes, and acquires that got nothing."""
+    """A history on locks of its own."""
     lines = simulated(seed, broken)
     for line in lines:
         line["resource"] = f"{line['resource']} {seed} {broken}"
         line["client"] = f"{line['client']} {seed} {broken}"
-    nothing = ("refused", "timed_out")
-    return [line for line in lines if line["op"] != "write" and not (line["op"] == "acquire" and line["outcome"] in nothing)]
+    return lines
 
 
 def test_porcupine_agrees(porcupine: Path, tmp_path: Path) -> None:
@@ -42,4 +41,4 @@ def test_porcupine_agrees(porcupine: Path, tmp_path: Path) -> None:
     assert {name: verdict for name, verdict in theirs.items() if ours[name] != verdict} == {}
     assert theirs.keys() == ours.keys()
     assert all(verdict for name, verdict in theirs.items() if name.endswith(" None"))
-    assert sum(not verdict for verdict in theirs.values()) > SEEDS * 5
+    assert sum(not verdict for verdict in theirs.values()) > SEEDS * len(Broken) * 3 // 4  # locks, two in each history

@@ -5,8 +5,9 @@
 // One line for each lock on standard output; exit code 1 where a history is not linearizable, 2 where that is not known in time
 // or the file cannot be read.
 //
-// A state is who holds, the largest token, and the earliest time at which all steps so far can have happened. A lease ends by being
-// over: a step that needs a grant to be gone moves that time to the end of its lease. A service may end a lease late, never early.
+// A state is who holds, the largest token, the largest that each guarded store has seen, and the earliest time at which all steps
+// so far can have happened. A lease ends by being over: a step that needs a grant to be gone moves that time to the end of its
+// lease. A service may end a lease late, never early.
 package main
 
 import (
@@ -41,6 +42,10 @@ type line struct {
 	CallNs   int64       `json:"call_ns"`
 	ReturnNs int64       `json:"return_ns"`
 	Outcome  string      `json:"outcome"`
+	Reason   string      `json:"reason"`
+	Store    string      `json:"store"`
+
+	tokens []int64 // of an acquire: the one it was answered, or each that it may have had
 }
 
 type holder struct {
@@ -53,6 +58,34 @@ type state struct {
 	now, token int64
 	holders    string // written by `pack`: states are compared
 	released   string // grants and their owners, since a release may be repeated
+	beyond     bool   // whether a token that no one was told is larger than the largest
+	seen       string // by stores, written by `remember`
+}
+
+// remembered returns the largest token that a store has seen, and what the others have.
+func remembered(seen, store string) (int64, []string) {
+	var token int64
+	var rest []string
+	for _, one := range strings.Split(seen, "\n") {
+		var name string
+		var number int64
+		if _, err := fmt.Sscanf(one, "%q %d", &name, &number); err != nil {
+			continue
+		}
+		if name == store {
+			token = number
+		} else {
+			rest = append(rest, one)
+		}
+	}
+	return token, rest
+}
+
+func remember(seen, store string, token int64) string {
+	_, rest := remembered(seen, store)
+	rest = append(rest, fmt.Sprintf("%q %d", store, token))
+	sort.Strings(rest)
+	return strings.Join(rest, "\n")
 }
 
 func pack(holders []holder) string {
@@ -95,24 +128,44 @@ func without(s state, at line, gone func(holder) bool) (state, bool) {
 	return s, s.now <= at.ReturnNs
 }
 
-func acquire(s state, op line) []interface{} {
+func acquire(s state, op line, token int64) []interface{} {
 	exclusive := op.Mode != "shared"
-	for _, h := range unpack(s.holders) {
-		if op.Token != 0 && h.owner == op.Owner && h.token == op.Token && (h.exclusive || !exclusive) {
-			return []interface{}{hold(s, op, op.Token)} // once more
+	if token != 0 && token <= s.token {
+		nested := false
+		for _, h := range unpack(s.holders) {
+			nested = nested || h.owner == op.Owner && h.token == token
 		}
-	}
-	if op.Token != 0 && op.Token <= s.token {
-		return nil
+		if !nested {
+			return nil
+		}
 	}
 	s, possible := without(s, op, func(h holder) bool { return h.owner != op.Owner && (exclusive || h.exclusive) })
 	if !possible {
 		return nil
 	}
-	if op.Token > s.token {
-		s.token = op.Token
+	s.beyond = token == 0 || s.beyond && token <= s.token
+	if token > s.token {
+		s.token = token
 	}
-	return []interface{}{hold(s, op, op.Token)}
+	return []interface{}{hold(s, op, token)}
+}
+
+func write(s state, op line) []interface{} {
+	seen, _ := remembered(s.seen, op.Store)
+	if op.Outcome != "refused" {
+		if op.Token < seen {
+			return nil
+		}
+		s.seen = remember(s.seen, op.Store, op.Token)
+		return []interface{}{s}
+	}
+	if op.Token < s.token || op.Token == s.token && s.beyond {
+		return []interface{}{s}
+	}
+	if gone, possible := without(s, op, func(h holder) bool { return h.token == op.Token }); possible {
+		return []interface{}{gone}
+	}
+	return nil
 }
 
 func hold(s state, op line, token int64) state {
@@ -146,8 +199,16 @@ func step(before, input, _ interface{}) []interface{} {
 		}
 	}
 	switch {
+	case op.Op == "acquire" && op.Outcome == "refused": // since it was held
+		if len(holders) > 0 {
+			return []interface{}{s}
+		}
 	case op.Op == "acquire":
-		return append(after, acquire(s, op)...)
+		for _, token := range op.tokens {
+			after = append(after, acquire(s, op, token)...)
+		}
+	case op.Op == "write":
+		return append(after, write(s, op)...)
 	case op.Op == "expire" || op.Outcome == "refused": // the grant is gone
 		if index < 0 {
 			return []interface{}{s}
@@ -197,27 +258,36 @@ func read(path string) (map[string][]porcupine.Operation, error) {
 		parts[key] = &found
 		order = append(order, key)
 	}
-	clients, histories := map[string]int{}, map[string][]porcupine.Operation{}
-	for number, key := range order {
-		op := *parts[key]
+	told := map[string][]int64{} // tokens, by lock and owner
+	for _, key := range order {
+		op := parts[key]
 		if op.Owner == "" {
 			op.Owner = op.Client
 		}
+		if op.Op == "acquire" && op.Outcome == "ok" {
+			told[op.Resource+"\x00"+op.Owner] = append(told[op.Resource+"\x00"+op.Owner], op.Token)
+		}
+	}
+	histories := map[string][]porcupine.Operation{}
+	for number, key := range order {
+		op := *parts[key]
 		if op.Outcome == "" || op.Outcome == "unknown" || op.ReturnNs == 0 {
 			op.Outcome, op.ReturnNs = "unknown", never
 		}
-		if op.Op == "write" {
-			continue // what a guarded store takes is not the lock's
-		}
-		if op.Op != "acquire" && op.Op != "release" && op.Op != "renew" && op.Op != "expire" {
+		switch op.Op {
+		case "acquire", "release", "renew", "expire", "write":
+		default:
 			return nil, fmt.Errorf("%s: operation %s of %s is %q: there is no such", path, op.ID, op.Client, op.Op)
 		}
-		if op.Op == "acquire" && (op.Outcome == "refused" || op.Outcome == "timed_out") {
+		if op.Op == "acquire" && (op.Outcome == "timed_out" || op.Outcome == "refused" && op.Reason != "held") {
 			continue // it says nothing about who holds
 		}
-		clients[key] = number // an unanswered operation stays open, so each is a client of its own
+		op.tokens = []int64{op.Token}
+		if op.Op == "acquire" && op.Outcome == "unknown" { // it may be nested, or another one in it
+			op.tokens = append([]int64{0}, told[op.Resource+"\x00"+op.Owner]...)
+		}
 		histories[op.Resource] = append(histories[op.Resource], porcupine.Operation{
-			ClientId: clients[key], Input: op, Call: op.CallNs, Output: nil, Return: op.ReturnNs,
+			ClientId: number, Input: op, Call: op.CallNs, Return: op.ReturnNs, // an unanswered one stays open: each is a client
 		})
 	}
 	return histories, scanner.Err()

@@ -1,0 +1,104 @@
+"""Linearizability: what clients saw of locks under faults, judged by ours, by porcupine, and by a replay of the events."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from processors.core.verify import Verdict
+from streams.broker import EmbeddedBroker
+from tests.e2e.lock_trial import FAULTS, LockTrial, judged, read, replayed
+from tests.e2e.second_opinion import opinion, program
+
+RUNS = int(os.environ.get("ANTIPHON_TEST_LOCK_RUNS", "200"))
+CAUGHT_WITHIN = 4
+"""Runs: the first as a rule."""
+PARTS = 4
+"""Of the many runs, for several workers of pytest."""
+
+
+@pytest.fixture
+def trial(kafka: EmbeddedBroker, tmp_path: Path) -> Iterator[LockTrial]:
+    with LockTrial(kafka.bootstrap_servers, tmp_path) as made:
+        yield made
+
+
+def opinions(trial: LockTrial, history: Path) -> tuple[bool, dict[str, bool]]:
+    """Return whether each lock of a history is linearizable; both judges have to agree, where porcupine is there."""
+    report = judged(history)
+    assert not report.of(Verdict.UNKNOWN)
+    ours = {one.resource: one.verdict is Verdict.LINEARIZABLE for one in report.resources}
+    if shutil.which("go") is not None:
+        theirs = opinion(program(trial.directory), history)
+        assert theirs == {name: verdict for name, verdict in ours.items() if name in theirs}, history
+    return all(ours.values()), ours
+
+
+def faulted(trial: LockTrial, runs: list[tuple[str, ...]]) -> Counter[str]:
+    """Do runs and judge each; return how often which operation was answered how."""
+    seen: Counter[str] = Counter()
+    for faults in runs:
+        history = trial.run(faults)
+        operations = read(history)
+        counted = Counter(f"{one.kind.value} {one.outcome.value}" for one in operations)
+        assert counted["acquire ok"] >= 10, f"the clients hardly did anything: {counted}\n{trial.said()}"
+        assert opinions(trial, history)[0], [one.conflict for one in judged(history).resources]
+        seen += counted
+    assert replayed(trial.events()) >= seen["acquire ok"] / 2, "one grant has two locks at most"
+    return seen
+
+
+async def test_no_two_hold_a_lock_under_faults(trial: LockTrial) -> None:
+    """Eight tasks of two processes take three locks while workers and clients die and freeze: each history has an order."""
+    await trial.begin()
+    seen = await asyncio.to_thread(faulted, trial, [("worker_killed", "client_frozen"), ("client_killed", "worker_frozen")])
+    for told in ("acquire ok", "acquire refused", "release ok", "release refused", "renew ok", "release unknown"):
+        assert seen[told] > 0, seen
+
+
+@pytest.mark.soak
+async def test_no_two_hold_a_lock_whatever_the_fault(trial: LockTrial) -> None:
+    """Each fault by itself."""
+    await trial.begin()
+    await asyncio.to_thread(faulted, trial, [(name,) for name in sorted(FAULTS)])
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_no_two_hold_a_lock_in_many_runs(trial: LockTrial, part: int) -> None:
+    """Two hundred runs with faults at random; ANTIPHON_TEST_LOCK_RUNS has another number."""
+    await trial.begin()
+    runs = RUNS // PARTS + (part < RUNS % PARTS)
+    await asyncio.to_thread(faulted, trial, [()] * runs)
+
+
+@pytest.mark.parametrize(("broken", "fault"), [("holder", "client_frozen"), ("restart", "worker_killed")])
+async def test_a_broken_lock_is_caught(trial: LockTrial, broken: str, fault: str) -> None:
+    """A worker that forgets to look who holds, and one that takes over without the table: both judges see it."""
+    await caught(trial, broken, fault)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("broken", "fault"), [("lease", "client_killed"), ("token", "worker_hiccup")])
+async def test_more_broken_locks_are_caught(trial: LockTrial, broken: str, fault: str) -> None:
+    """A worker that ends leases early, and one that gives tokens twice."""
+    await caught(trial, broken, fault)
+
+
+async def caught(trial: LockTrial, broken: str, fault: str) -> None:
+    """Run until a history is refused by both judges."""
+    trial.settings["LOCK_BROKEN"] = broken
+    await trial.begin()
+    for _ in range(CAUGHT_WITHIN):
+        history = await asyncio.to_thread(trial.run, (fault,))
+        accepted, _ = await asyncio.to_thread(opinions, trial, history)
+        if not accepted:
+            return
+    pytest.fail(f"{CAUGHT_WITHIN} runs of a lock that is broken ({broken}) without a double holder: this test sees nothing")
