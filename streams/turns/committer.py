@@ -118,9 +118,9 @@ class Refusal:
 
 
 RETRY_BACKOFF_MS: Final = 1
-"""The coordinator answers CONCURRENT_TRANSACTIONS for the few milliseconds in which it completes the one before. librdkafka waits this
-long before it asks again, each time twice as long: at its default of 100 ms, small kafka transactions that follow each other closely
-took 110 ms each, with 1 ms they take 5 (docs/performance.md)."""
+"""The coordinator answers CONCURRENT_TRANSACTIONS for the few milliseconds in which it completes the one before. librdkafka waits
+this long before it asks again, each time twice as long: at its default of 100 ms, small kafka transactions that follow each other
+closely took 110 ms each, with 1 ms they take 5 (docs/performance.md)."""
 RETRY_BACKOFF_MAX_MS: Final = 50
 """Where a broker is away for longer: twenty requests a second."""
 
