@@ -8,7 +8,8 @@ Answers, events, table and offset are one kafka transaction, so nobody learns of
 commits a single command at once; under load a thousand share a transaction. Leases end by timers of the partition.
 
 The number of partitions of the commands topic is for ever: with another one a domain moves to a partition that does not know its
-locks. Take a new topic (`ANTIPHON_COORDINATION_TOPIC_PREFIX`) and let everybody move.
+locks. Take a new topic (`ANTIPHON_COORDINATION_TOPIC_PREFIX`) and let everybody move. Records have the broker's time: those of
+a client whose clock is an hour ahead would be refused otherwise (`message.timestamp.after.max.ms`).
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def register(app: App, options: CoordinationOptions | None = None, *, shells: Se
     shells = primitives() if shells is None else tuple(shells)
     options = options or CoordinationOptions.environment()
     table: Table = app.Table(TABLE, immutable_values=True)
-    commands = app.own_topic(options.topic(COMMANDS_TOPIC))
+    commands = app.own_topic(options.topic(COMMANDS_TOPIC), config={"message.timestamp.type": "LogAppendTime"})
     events = app.own_topic(options.topic(EVENTS_TOPIC))
     writer = Writer(app.codec, [sample for shell in shells for sample in shell.samples], events)
     cells: dict[int, Cell] = {}

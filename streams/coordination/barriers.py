@@ -90,7 +90,7 @@ class Barrier:
             name=self.name,
             parties=self.parties,
             wait_ms=milliseconds(timeout_s),
-            lease_ms=round(lease_s * 1000),
+            lease_ms=milliseconds(lease_s),
             on_timeout=on_timeout,
             on_death=on_death,
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from schemas import coordination_answers as answers
 from streams.coordination.errors import WaitRefused, WaitTimedOut
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["call", "milliseconds", "wait_for"]
 
 _FORGOTTEN = "forgotten"
+_SECONDS_MAX: Final = 1e12
+"""Beyond every limit, and it fits into a field."""
 
 
 async def wait_for(
@@ -89,6 +92,14 @@ async def call(session: Session, command: Event, *, what: str) -> Answer:
     return kind, fields
 
 
+@overload
+def milliseconds(seconds: float) -> int: ...
+@overload
+def milliseconds(seconds: None) -> None: ...
+@overload
+def milliseconds(seconds: float | None) -> int | None: ...
 def milliseconds(seconds: float | None) -> int | None:
-    """Return seconds as whole milliseconds."""
-    return None if seconds is None else round(seconds * 1000)
+    """Return seconds as whole milliseconds; what is endless or no number as some that the processor refuses."""
+    if seconds is None:
+        return None
+    return -1 if math.isnan(seconds) else round(min(max(seconds, -_SECONDS_MAX), _SECONDS_MAX) * 1000)

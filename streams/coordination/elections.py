@@ -205,7 +205,7 @@ class Election:
             name=self.name,
             value=value,
             priority=priority,
-            lease_ms=round(lease_s * 1000),
+            lease_ms=milliseconds(lease_s),
         )
 
         async def elected() -> Leadership:

@@ -81,7 +81,7 @@ class Latch:
             name=self.name,
             count=self.count,
             wait_ms=milliseconds(timeout_s),
-            lease_ms=round(lease_s * 1000),
+            lease_ms=milliseconds(lease_s),
         )
         cancel = partial(events.CancelAwaitLatch, domain=asked.domain, owner=asked.owner)
         what = f"latch {self.name}"

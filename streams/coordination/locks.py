@@ -15,7 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from schemas.coordination import AcquireLock, CancelLock, LockGranted, LockTimedOut
-from schemas.naming import domain_of
+from schemas.naming import domain_of, name_problem
+from streams.coordination.calls import milliseconds
 from streams.coordination.errors import LockRefused
 from streams.coordination.errors import LockTimedOut as WaitTimedOut
 from streams.coordination.grants import Grant
@@ -28,6 +29,20 @@ __all__ = ["acquire"]
 
 _FORGOTTEN: Final = "forgotten"
 """The code where a request was sent again and the processor knows nothing of it: it is asked anew."""
+_PRIORITY_MAX: Final = 2**31
+"""Beyond what the processor allows, and it fits into a field."""
+_RESOURCES_MAX: Final = 1_000
+"""Sent in one request; the processor allows fewer, and says how many."""
+
+
+def _check_names(resources: tuple[str, ...], owner: str) -> None:
+    """Refuse here what could not be sent: names of any size are larger than the broker takes."""
+    problems = (name_problem(name, "the resource") for name in resources)
+    if problem := next(filter(None, problems), "") or (name_problem(owner, "the owner") if owner else ""):
+        raise LockRefused(f"of {len(resources)} resources", code="bad_name", reason=problem)
+    if len(resources) > _RESOURCES_MAX:
+        text = f"{len(resources)} resources are asked for: 1 to 64 in one request are allowed unless the processor says otherwise"
+        raise LockRefused(f"of {len(resources)} resources", code="bad_resources", reason=text)
 
 
 async def acquire(
@@ -42,6 +57,7 @@ async def acquire(
     renew: bool,
 ) -> Grant:
     """Ask for a lock and wait for it; see `Mesh.lock`."""
+    _check_names(resources, owner)
     what = f"lock {', '.join(resources)}"
     command = AcquireLock(
         domain=domain_of(resources[0]) if resources else "",
@@ -49,9 +65,9 @@ async def acquire(
         owner=owner or session.owner(),
         resources=list(resources),
         mode=mode,
-        wait_ms=None if wait_s is None else round(wait_s * 1000),
-        lease_ms=round(lease_s * 1000),
-        priority=priority,
+        wait_ms=milliseconds(wait_s),
+        lease_ms=milliseconds(lease_s),
+        priority=max(-_PRIORITY_MAX, min(priority, _PRIORITY_MAX)),
     )
     while True:
         await session.channel.open()

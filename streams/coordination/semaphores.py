@@ -119,7 +119,7 @@ class Semaphore:
             permits=permits,
             capacity=self.capacity,
             wait_ms=milliseconds(wait_s),
-            lease_ms=round(lease_s * 1000),
+            lease_ms=milliseconds(lease_s),
             priority=priority,
         )
 

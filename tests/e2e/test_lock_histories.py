@@ -47,9 +47,10 @@ def faulted(trial: LockTrial, runs: list[tuple[str, ...]]) -> Counter[str]:
         history = trial.run(faults)
         operations = read(history)
         counted = Counter(f"{one.kind.value} {one.outcome.value}" for one in operations)
-        assert counted["acquire ok"] >= 10, f"the clients hardly did anything: {counted}\n{trial.said()}"
-        assert opinions(trial, history)[0], [one.conflict for one in judged(history).resources]
+        assert counted["acquire ok"] > 0, f"the clients did nothing: {counted}\n{trial.said()}"
+        assert opinions(trial, history)[0], [one.conflict for one in judged(history).of(Verdict.NOT_LINEARIZABLE)]
         seen += counted
+    assert seen["acquire ok"] >= 10 * len(runs), f"the clients hardly did anything: {seen}"
     assert replayed(trial.events()) >= seen["acquire ok"] / 2, "one grant has two locks at most"
     return seen
 
