@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from schemas.coordination import LockExpired, LockRenewed, ReleaseLock, RenewLock
 from schemas.naming import domain_of
-from streams.coordination.errors import CoordinationError, LockLost
+from streams.coordination.errors import CoordinationError, LockLost, LockRefused, WaitRefused
 from streams.coordination.leases import Lease
 from streams.coordination.waiting import lease_began
 from streams.core.guards import fence_headers
@@ -29,6 +29,7 @@ class Grant(Lease):
     renewed: ClassVar[str] = LockRenewed.event_type
     expired: ClassVar[str] = LockExpired.event_type
     lost_error: ClassVar[type[CoordinationError]] = LockLost
+    refused_error: ClassVar[type[LockRefused | WaitRefused]] = LockRefused
 
     def __init__(self, session: Session, granted: dict[str, Any], *, sent: float, renews: bool) -> None:
         """Take what was granted.

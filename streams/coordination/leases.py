@@ -13,7 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 from schemas.errors import AntiphonError
-from streams.coordination.errors import CoordinationError
+from streams.coordination.calls import milliseconds
+from streams.coordination.errors import CoordinationError, LockRefused, WaitRefused
 from streams.errors import RequestTimedOut
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Lease:
     """The type of the event that says that the processor has ended it."""
     lost_error: ClassVar[type[CoordinationError]]
     """What is raised where it is not held any more."""
+    refused_error: ClassVar[type[LockRefused | WaitRefused]] = WaitRefused
+    """What is raised where a renewal asks for what is not allowed."""
 
     def __init__(
         self, session: Session, *, lease_id: str, owner: str, token: int, lease_s: float, since: float, renews: bool
@@ -121,7 +124,7 @@ class Lease:
             lease_s: The new lease, else the old one.
 
         Raises:
-            CoordinationError: It is not held any more.
+            CoordinationError: It is not held any more; or such a lease is not allowed, and it is held as before.
             RequestTimedOut: No answer came before the lease ended.
             AntiphonError: The command could not be sent.
         """
@@ -129,7 +132,7 @@ class Lease:
             raise self.loss()
         began = time.monotonic()
         lease = self._lease_s if lease_s is None else lease_s
-        command = self.renew_command(None if lease_s is None else round(lease_s * 1000))
+        command = self.renew_command(milliseconds(lease_s))
         limit_s = max(0.001, self._until - began)
         try:
             kind, fields = await self._channel.call(command, again_s=self._lease_s / AGAIN_SHARE, limit_s=limit_s)
@@ -140,7 +143,10 @@ class Lease:
             self._until, self._next = began + lease, began + lease / RENEW_SHARE
             self._arm()
             return
-        self.lose(fields.get("reason", kind))
+        reason, code = fields.get("reason", kind), fields.get("code", "")
+        if code.startswith("bad_"):
+            raise self.refused_error(self.what, code=code, reason=reason)
+        self.lose(reason)
         raise self.loss()
 
     async def release(self) -> None:
@@ -167,7 +173,8 @@ class Lease:
                 f"no answer to the release of {self.what} within {RELEASE_S:g} s: see whether the coordination processor runs; "
                 "the lease ends by itself"
             ) from error
-        if fields.get("code") == "expired":
+        code = fields.get("code", "")
+        if code == "expired" or (code and time.monotonic() >= self._until):  # within the lease: an earlier try has released it
             self.why = fields["reason"]
             self.lost.set()
             raise self.loss()
@@ -186,18 +193,18 @@ class Lease:
             return
         self.why = why
         self.lost.set()
-        self._stop()
+        self._forget()
         if self.on_lost is not None:
             self.on_lost()
 
     def end(self) -> None:
         """Stop looking after it."""
         self._ended = True
-        self._stop()
+        self._forget()
+
+    def _forget(self) -> None:
         self._session.held.discard(self)
         self._channel.forget(self.id)
-
-    def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
