@@ -97,6 +97,11 @@ class LockTrial(SyncTrial):
         until(has_some, "the new worker has partitions")
         return worker, log
 
+    def stop(self, worker: subprocess.Popen[bytes]) -> None:
+        """Stop a worker as an operator does."""
+        worker.terminate()
+        assert worker.wait(60) == 0, self.said()
+
     def worker_killed(self, _: list[subprocess.Popen[bytes]]) -> None:
         """Another one takes over."""
         self.kill_worker()
@@ -124,8 +129,7 @@ class LockTrial(SyncTrial):
         old = self.workers.pop()
         self.join()
         self.moment()
-        old.terminate()
-        assert old.wait(60) == 0, self.said()
+        self.stop(old)
 
     def joiner_killed(self, _: list[subprocess.Popen[bytes]]) -> None:
         """Another one joins and is killed; the first has everything again."""
