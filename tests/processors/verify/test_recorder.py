@@ -42,7 +42,8 @@ def test_a_killed_process_leaves_what_it_had_asked(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     asked = (
         "import os, sys, pathlib\nfrom processors.verify.recorder import HistoryWriter\n"
-        "HistoryWriter(pathlib.Path(sys.argv[1]), client='child').call('acquire', 'r', grant='g', lease_ms=1)\nos.kill(os.getpid(), 9)"
+        "HistoryWriter(pathlib.Path(sys.argv[1]), client='child').call('acquire', 'r', grant='g', lease_ms=1)\n"
+        "os.kill(os.getpid(), 9)"
     )
     root = str(Path(__file__).parents[3])
     done = subprocess.run([sys.executable, "-c", asked, str(path)], cwd=root, check=False)
