@@ -1,7 +1,7 @@
 """A worker with the coordination processor, and a guarded register beside it: `register.writes` to a table behind a guard.
 
-A record of `register.writes` that carries the token of its lock is written to `register.log` with its token; one whose token is
-too old goes there as `refused`. Run by the tests of locks.
+A record of `register.writes` has the name of its lock as its key. One that carries a token of it goes to `register.log` as `taken`,
+one whose token is too old, or that carries none, as `refused`. Run by the tests of locks.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ writes, log = app.own_topic(PREFIX + "register.writes"), app.own_topic(PREFIX + 
 async def register(stream: AsyncIterator[Batch]) -> None:
     async for batch in stream:
         view = batch.view(table)
-        guard = TableGuard(view, required=["r/guarded"])
         for record in batch.records:
-            problem = guard.problem(record)
+            name = (record.key or b"").decode()
+            problem = TableGuard(view, required=[name]).problem(record)
             if not problem:
-                view["value"] = (record.value or b"").decode()
+                view[name] = (record.value or b"").decode()
             verdict = b"refused: " + problem.encode() if problem else b"taken"
-            batch.send(log, key=b"register", value=(record.value or b"") + b" " + verdict)
+            batch.send(log, key=record.key, value=(record.value or b"") + b" " + verdict)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ work HISTORY SECONDS TASKS LEASE_MS RESOURCE...    records what random tasks ask
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -55,7 +56,7 @@ async def freeze(mesh: Mesh, name: str, lease_s: float) -> None:
         nonlocal number
         number += 1
         value = f"{token}:{number}".encode()
-        await mesh.send(Outgoing(env["SYNC_PREFIX"] + "register.writes", b"register", value, headers))
+        await mesh.send(Outgoing(env["SYNC_PREFIX"] + "register.writes", name.encode(), value, headers))
 
     token = 0
     try:
@@ -140,6 +141,8 @@ class Worker:
         """Hold it for a moment, or for longer than a lease."""
         chance = self.chance
         await asyncio.sleep(chance.choice([0.0, 0.005, 0.03]))
+        writes = self.writes(taken.grant)
+        await self.write(writes)
         for _ in range(chance.choice([0, 0, 0, 0, 0, 0, 1, 3])):
             await self.renew(taken)
             await asyncio.sleep(self.lease_ms / 2500)
@@ -147,11 +150,26 @@ class Worker:
             await self.release(nested)
         if taken.lease_ms < LONG_LEASE_MS and chance.random() < 0.05:
             self.forgotten.append(taken)  # the lease ends
+            await asyncio.sleep(self.lease_ms / 1000)
+            await self.write(writes)  # as one that does not know
             return
         await self.release(taken)
         self.past.append(taken)
         if chance.random() < 0.1:
             await self.release(chance.choice(self.past))  # once more, or late
+
+    def writes(self, grant: Grant) -> list[Outgoing]:
+        """Return a guarded write to each of what it has, where it may write."""
+        if grant.mode == "shared" or not grant.held:
+            return []
+        topic, tokens = env["SYNC_PREFIX"] + "register.writes", zip(grant.resources, grant.tokens, strict=True)
+        return [Outgoing(topic, name.encode(), f"{token}:".encode(), grant.guard(name)) for name, token in tokens]
+
+    async def write(self, writes: list[Outgoing]) -> None:
+        """Write, and wait until it is in the log; the guard decides about it later."""
+        with contextlib.suppress(AntiphonError):
+            for record in writes:
+                await self.mesh.send(record)
 
     async def renew(self, taken: Taken) -> None:
         """Renew it, where it may still be held."""

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from processors.core.verify import Operation, Report, judge, read_history
 from schemas.coordination import LockExpired, LockGranted, LockReleased
 from tests.e2e.sync_trial import SyncTrial
-from tests.e2e.trial import until
+from tests.e2e.trial import read_committed, until
 
 LEASE_MS = 300
 CLIENTS, TASKS, LOCKS = 2, 4, 3
@@ -78,6 +79,14 @@ class LockTrial(SyncTrial):
         ]
         until(lambda: all("working" in log.read_text(errors="replace") for _, log in started), "the clients work", 60)
         return [process for process, _ in started]
+
+    def register(self) -> dict[str, list[tuple[int, str]]]:
+        """Return, for each lock, the tokens of guarded writes and what came of them, in order."""
+        found: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        for _, _, key, value in sorted(read_committed(self.servers, self.prefix + "register.log"), key=lambda one: one[:2]):
+            token, _, verdict = (value or b"").decode().partition(":")
+            found[(key or b"").decode()].append((int(token), verdict.partition(" ")[2]))
+        return found
 
     # ---- faults
 
@@ -171,6 +180,20 @@ def read(history: Path) -> tuple[Operation, ...]:
 def judged(history: Path) -> Report:
     """Return what `antiphon verify locks` finds."""
     return judge(read(history))
+
+
+def guarded(register: dict[str, list[tuple[int, str]]]) -> Counter[str]:
+    """Check that no write was taken after one with a larger token; return how many were taken and refused.
+
+    Args:
+        register: As `LockTrial.register` returns it.
+    """
+    seen: Counter[str] = Counter()
+    for name, writes in register.items():
+        taken = [token for token, verdict in writes if verdict == "taken"]
+        assert taken == sorted(taken), f"{name}: a smaller token was taken after a larger one"
+        seen += Counter(verdict.partition(":")[0] for _, verdict in writes)
+    return seen
 
 
 def replayed(events: list[Any]) -> int:

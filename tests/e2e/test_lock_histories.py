@@ -13,7 +13,7 @@ import pytest
 
 from processors.core.verify import Verdict
 from streams.broker import EmbeddedBroker
-from tests.e2e.lock_trial import FAULTS, LockTrial, judged, read, replayed
+from tests.e2e.lock_trial import FAULTS, LockTrial, guarded, judged, read, replayed
 from tests.e2e.second_opinion import opinion, program
 
 RUNS = int(os.environ.get("ANTIPHON_TEST_LOCK_RUNS", "200"))
@@ -51,6 +51,7 @@ def faulted(trial: LockTrial, runs: list[tuple[str, ...]]) -> Counter[str]:
         assert opinions(trial, history)[0], [one.conflict for one in judged(history).of(Verdict.NOT_LINEARIZABLE)]
         seen += counted
     assert seen["acquire ok"] >= 10 * len(runs), f"the clients hardly did anything: {seen}"
+    assert guarded(trial.register())["taken"] > 0
     assert replayed(trial.events()) >= seen["acquire ok"] / 2, "one grant has two locks at most"
     return seen
 

@@ -16,7 +16,7 @@ from streams.client import Mesh
 from streams.coordination import LockLost, LockRefused, LockTimedOut
 from streams.transport import Outgoing
 from tests.e2e.lock_trial import LockTrial, replayed
-from tests.e2e.trial import read_committed, until
+from tests.e2e.trial import until
 
 LEASE_S = 1.0
 LATE_S = 0.5
@@ -218,12 +218,10 @@ async def test_a_frozen_holder_cannot_write_when_it_thaws(trial: LockTrial) -> N
         async with mesh.lock("r/guarded", lease_s=60) as grant:
             assert grant.token > old
             value = f"{grant.token}:1".encode()
-            await mesh.send(Outgoing(trial.prefix + "register.writes", b"register", value, grant.guard()))
+            await mesh.send(Outgoing(trial.prefix + "register.writes", b"r/guarded", value, grant.guard()))
 
             def log() -> list[tuple[int, str]]:
-                found = read_committed(trial.servers, trial.prefix + "register.log", 4)
-                texts = ((value or b"").decode() for *_, value in sorted(found, key=lambda one: one[:2]))
-                return [(int(text.partition(":")[0]), text.partition(" ")[2]) for text in texts]
+                return trial.register()["r/guarded"]
 
             await asyncio.to_thread(until, lambda: (grant.token, "taken") in log(), "the new holder's write is taken")
             holder.send_signal(signal.SIGCONT)
