@@ -239,12 +239,13 @@ class Committer:
                 return Refusal("begin", "_DESTROY", "the worker is stopping")
             if self.transactional:
                 producer.begin_transaction()
-            self._at("produce")
-            self._produce(producer, turn)
             if self.transactional:
                 self._at("offsets")
                 offsets = [TopicPartition(tp.topic, tp.partition, offset) for tp, offset in turn.offsets().items()]
-                self._send_offsets(producer, offsets, turn.member)
+                producer.send_offsets_to_transaction(offsets, turn.member, SEND_OFFSETS_TIMEOUT_S)
+            self._at("produce")
+            self._produce(producer, turn)
+            if self.transactional:
                 self._at("commit")
                 self._commit(producer)
             else:
@@ -310,16 +311,6 @@ class Committer:
     def _reported(self, error: KafkaError | None, message: Any) -> None:
         if error is not None:
             self._undelivered.append(error)
-
-    @staticmethod
-    def _send_offsets(producer: Producer, offsets: list[TopicPartition], member: Any) -> None:
-        """A record that fails meanwhile shows as an erroneous state; asked again, librdkafka says which. Twice is no harm."""
-        try:
-            producer.send_offsets_to_transaction(offsets, member, SEND_OFFSETS_TIMEOUT_S)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError._STATE:
-                raise
-            producer.send_offsets_to_transaction(offsets, member, SEND_OFFSETS_TIMEOUT_S)
 
     def _commit(self, producer: Producer) -> None:
         deadline = time.monotonic() + 2 * COMMIT_TIMEOUT_S

@@ -27,6 +27,10 @@ __all__ = ["Chunk", "Lane", "Lanes"]
 
 UNSETTLED_MAX: Final = 2
 """Finished batches a lane may have ahead of the log: one committing, one ready. More would only lengthen what a crash repeats."""
+SMALL_RECORDS: Final = 1_000
+SMALL_UNSETTLED_MAX: Final = 16
+"""Small batches may be more, up to that many records and batches: records that come while a kafka transaction commits run at once
+and join the next one, where they would have waited for the one after it. Each look into a table goes through that many layers."""
 
 FIRST_RECORDS: Final = 1_000
 """Records of a lane's first batch, whose pace nobody knows."""
@@ -44,12 +48,14 @@ class Chunk:
         records: The records, in offset order.
         attempts: How often this very chunk has failed with a retryable error.
         not_before: Event-loop time before which it is not tried again, 0 when at once.
+        alone: Whether it is the part of a batch that failed, which runs without the chunks behind it.
     """
 
     tp: TP
     records: Sequence[Record]
     attempts: int = 0
     not_before: float = 0.0
+    alone: bool = False
 
 
 @dataclass(slots=True)
@@ -71,7 +77,12 @@ class Lane:
 
     def free(self) -> bool:
         """Whether another batch may start."""
-        return self.running is None and len(self.unsettled) < UNSETTLED_MAX
+        if self.running is not None:
+            return False
+        ahead = len(self.unsettled)
+        return ahead < UNSETTLED_MAX or (
+            ahead < SMALL_UNSETTLED_MAX and sum(effects.records for effects in self.unsettled) < SMALL_RECORDS
+        )
 
     def paced(self, records: int, seconds: float) -> None:
         """Note how long a batch took."""
@@ -159,10 +170,20 @@ class Lanes:
             return None, None
         lane.waiting.popleft()
         size = min(lane.records_next, self.batch_records_max)
+        if not head.alone:
+            head = self._joined(lane, head, size)
         if len(head.records) > size:
-            lane.waiting.appendleft(Chunk(head.tp, head.records[size:]))
-            head = Chunk(head.tp, head.records[:size])
+            lane.waiting.appendleft(Chunk(head.tp, head.records[size:], alone=head.alone))
+            head = Chunk(head.tp, head.records[:size], alone=head.alone)
         return head, self._count(head.tp, -len(head.records))
+
+    @staticmethod
+    def _joined(lane: Lane, head: Chunk, size: int) -> Chunk:
+        """Return the first chunk with those of the same partition right behind it, which came by later fetches."""
+        waiting, records = lane.waiting, head.records
+        while waiting and len(records) < size and waiting[0].tp == head.tp and not waiting[0].alone:
+            records = [*records, *waiting.popleft().records]
+        return head if records is head.records else Chunk(head.tp, records)
 
     def put_back(self, lane: Lane, chunks: Sequence[Chunk]) -> bool | None:
         """Put chunks of one topic partition back at the head of the line, in order. Return as `offer` does."""

@@ -304,7 +304,7 @@ class Runner:
         records = chunk.records
         if len(records) > 1:
             middle = len(records) // 2
-            halves = [Chunk(chunk.tp, records[:middle]), Chunk(chunk.tp, records[middle:])]
+            halves = [Chunk(chunk.tp, records[:middle], alone=True), Chunk(chunk.tp, records[middle:], alone=True)]
             self._paused(chunk.tp, lanes.put_back(lane, halves))
         elif not records:
             log.error(
@@ -326,7 +326,9 @@ class Runner:
                 wait,
                 error,
             )
-            again = Chunk(chunk.tp, records, attempts=chunk.attempts + 1, not_before=time.monotonic() + wait)
+            again = Chunk(
+                chunk.tp, records, attempts=chunk.attempts + 1, not_before=time.monotonic() + wait, alone=True
+            )
             self._paused(chunk.tp, lanes.put_back(lane, [again]))
         else:
             lane.running, lane.chunk = batch, chunk

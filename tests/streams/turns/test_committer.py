@@ -65,8 +65,9 @@ class Place:
 
 @pytest.fixture
 def place(kafka: EmbeddedBroker, topic: Topic) -> Iterator[Place]:
-    """A place of this test's own."""
+    """A place of this test's own. Its group has a coordinator, as every worker's has that joined it."""
     made = Place(kafka.bootstrap_servers, topic)
+    asyncio.run(made.offset())
     yield made
     for committer in made.made:
         committer.close()
