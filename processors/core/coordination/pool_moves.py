@@ -37,7 +37,8 @@ class Moves:
             agent = Agent(asked.request_id, asked.owner, asked.name, asked.route, *what, asked.lease_ms, until_ms)
             self._book.come(agent)
         else:
-            agent.route, agent.agent, agent.capacity, agent.healthy = asked.route, asked.agent, asked.capacity, asked.healthy
+            agent.route = asked.route if asked.listens else agent.route
+            agent.agent, agent.capacity, agent.healthy = asked.agent, asked.capacity, asked.healthy
             agent.capabilities, agent.words = capabilities, frozenset(capabilities)
             agent.lease_ms, agent.until_ms = asked.lease_ms, until_ms
             self._book.keep(agent)

@@ -18,6 +18,7 @@ __all__ = [
     "How",
     "Outcome",
     "PoolLimits",
+    "PoolStanding",
     "Return",
     "ReturnHow",
     "Returned",
@@ -75,6 +76,7 @@ class Announce:
         healthy: Whether it gets tasks; it keeps what it holds.
         lease_ms: How long it is believed in without being heard of; what it holds then goes to others.
         resume: Whether it wants to hear once more what it holds.
+        listens: Whether tasks go from now on where this answer goes; a heartbeat that is answered elsewhere says no.
         route: Where answers and tasks go; of no meaning here.
         again: Whether this may have been said before; a stay that is not known then is refused.
     """
@@ -88,6 +90,7 @@ class Announce:
     healthy: bool = True
     lease_ms: int = 10_000
     resume: bool = False
+    listens: bool = True
     route: str = ""
     again: bool = False
 
@@ -198,6 +201,32 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolStanding:
+    """How a pool stands: its agents in the order of their names, so many at most, each with a place in every tuple.
+
+    Attributes:
+        states: "ready", "draining" or "unhealthy".
+        count: How many agents there are.
+        waiting: Tasks that wait for one; those in a delay do not.
+    """
+
+    owner: str
+    request_id: str
+    route: str
+    name: str
+    agents: tuple[str, ...]
+    owners: tuple[str, ...]
+    capabilities: tuple[tuple[str, ...], ...]
+    capacities: tuple[int, ...]
+    loads: tuple[int, ...]
+    tasks: tuple[int, ...]
+    states: tuple[str, ...]
+    count: int
+    waiting: int
+    repeated: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Gone:
     """An agent has gone; what it held follows as `Returned` or `Ended`."""
 
@@ -273,4 +302,4 @@ class Ended:
     repeated: bool = False
 
 
-Outcome = Queued | Refused | TimedOut | Standing | Gone | Assigned | Returned | Ended
+Outcome = Queued | Refused | TimedOut | Standing | PoolStanding | Gone | Assigned | Returned | Ended

@@ -33,14 +33,21 @@ from typing import Final, Self
 from processors.core.coordination.at import At
 from processors.core.coordination.lock_checks import identity_problem
 from processors.core.coordination.lock_rows import Key, Row
-from processors.core.coordination.pool_answers import assigned, ended, known_task, queued, said_again, spread, standing
+from processors.core.coordination.pool_answers import (
+    assigned,
+    ended,
+    known_task,
+    pool_standing,
+    queued,
+    spread,
+    standing,
+    task_of,
+)
 from processors.core.coordination.pool_checks import (
     announce_problem,
     cannot_wait,
     drain_problem,
     no_room,
-    not_held,
-    report_problem,
     submit_problem,
 )
 from processors.core.coordination.pool_moves import Moves
@@ -56,7 +63,7 @@ from processors.core.coordination.pool_words import (
     ReturnHow,
     Submit,
 )
-from processors.core.coordination.request_checks import Problem
+from processors.core.coordination.request_checks import Problem, command_problem
 from processors.core.coordination.request_words import Refused, TimedOut
 from processors.core.coordination.strategies import STRATEGIES, Strategy
 
@@ -170,6 +177,15 @@ class Pools:
         self._moves.settle(asked.name, at, outcomes)
         return outcomes
 
+    def standing(self, name: str, owner: str, at: At, *, request_id: str, route: str = "") -> list[Outcome]:
+        """Say how a pool stands: `PoolStanding`, or `Refused` where there can be none of that name."""
+        outcomes = self.tick(at)
+        if problem := command_problem(request_id, owner, name, "the pool"):
+            outcomes.append(Refused(owner, request_id, route, name, *problem))
+        else:
+            outcomes.append(pool_standing(self._book, name, owner, request_id, route))
+        return outcomes
+
     # ---- tasks
 
     def submit(self, asked: Submit, at: At) -> list[Outcome]:
@@ -199,8 +215,10 @@ class Pools:
     def finish(self, asked: Finish, at: At) -> list[Outcome]:
         """End a task that has been done: `Ended`, to its agent and to who wanted it done; or `Refused`."""
         outcomes = self.tick(at)
-        task = self._held(asked, outcomes)
-        if task is not None:
+        task = task_of(self._book, asked, self.limits)
+        if not isinstance(task, Task):
+            outcomes.append(task)
+        else:
             self._moves.end(task, "finished", asked.result, (asked.route, task.route), outcomes)
             self._moves.settle(task.name, at, outcomes)
         return outcomes
@@ -208,8 +226,10 @@ class Pools:
     def give_back(self, asked: Return, at: At) -> list[Outcome]:
         """End an attempt without a result: `Returned`, or `Ended` where it was the last one; or `Refused`."""
         outcomes = self.tick(at)
-        task = self._held(asked, outcomes)
-        if task is not None:
+        task = task_of(self._book, asked, self.limits)
+        if not isinstance(task, Task):
+            outcomes.append(task)
+        else:
             how: ReturnHow = "failed" if asked.failed else "given_back"
             self._moves.take_back(task, how, asked.error, at, outcomes, route=asked.route, delay_ms=asked.delay_ms)
             self._moves.settle(task.name, at, outcomes)
@@ -274,20 +294,3 @@ class Pools:
         task = self._book.task(request_id)
         assert task is not None, "what an agent holds is a live task"
         return task
-
-    def _held(self, asked: Finish | Return, outcomes: list[Outcome]) -> Task | None:
-        """Return the task that an agent has and speaks of; where it does not have it, append the answer."""
-        book = self._book
-        task, past = book.task(asked.request_id), book.ledger.ended.get(asked.request_id)
-        agent = book.agent(task.agent_id) if task is not None and task.held else None
-        if problem := report_problem(asked, self.limits):
-            outcomes.append(Refused(asked.owner, asked.request_id, asked.route, "", *problem))
-        elif task is not None and agent is not None and (agent.owner, task.token) == (asked.owner, asked.token):
-            return task
-        elif (again := said_again(asked, task, past)) is not None:
-            outcomes.append(again)
-        else:
-            name = task.name if task is not None else past.resources[0] if past is not None else ""
-            problem = not_held(task, past, "" if agent is None else agent.owner, asked)
-            outcomes.append(Refused(asked.owner, asked.request_id, asked.route, name, *problem))
-        return None

@@ -20,6 +20,7 @@ from processors.core.coordination.pool_words import (
     Gone,
     Outcome,
     PoolLimits,
+    PoolStanding,
     Return,
     Returned,
     Standing,
@@ -58,6 +59,8 @@ def word(outcome: Outcome) -> Said:
             return "timed_out", about
         case Standing():
             return "standing", about, outcome.load
+        case PoolStanding():
+            return "pool_standing", about
         case Assigned():
             return "assigned", about, outcome.agent_id, outcome.attempt
         case Returned():
@@ -581,3 +584,37 @@ def test_nothing_is_kept_of_a_pool_that_nobody_uses() -> None:
     assert words(desk.do("leave", "ann", "ann-session")) == [("left", "ann")]
     assert not desk.machine._book.pools
     assert {row[0] for key, row in desk.store.rows.items() if key[0] == "r"} == {3}
+
+
+def test_a_heartbeat_that_is_answered_elsewhere_leaves_tasks_where_the_agent_listens() -> None:
+    """A client tells apart the answers of its heartbeats by the call, and hears of its tasks on one."""
+    desk = Desk()
+    desk.comes("ann", route="tasks", capacity=2)
+    assert to(desk.comes("ann", route="beat", capacity=2, again=True, listens=False)) == [("beat", "standing", True)]
+    assert to(desk.submit("1")) == [("tasks", "assigned", False)]
+    desk.comes("ann", route="moved", capacity=2, again=True)
+    assert to(desk.submit("2")) == [("moved", "assigned", False)]
+
+
+def test_how_a_pool_stands_is_told_to_who_asks_only() -> None:
+    """Agents in the order of names, what they could do and what they have, and how many tasks wait."""
+    desk = Desk()
+    desk.comes("cyd", "gpu", capacity=3)
+    desk.comes("ann", healthy=False)
+    desk.comes("bob")
+    desk.do("drain", Drain("d", "ops", "coders", "bob"))
+    desk.submit("1", weight=2)
+    desk.submit("2", weight=2)
+    (told,) = desk.do("standing", "coders", "ops", request_id="q", route="r")
+    assert told.repeated
+    assert (told.agents, told.states) == (("ann", "bob", "cyd"), ("unhealthy", "draining", "ready"))
+    assert (told.capabilities, told.capacities) == (((), (), ("gpu",)), (1, 1, 3))
+    assert (told.loads, told.tasks, told.count, told.waiting) == ((0, 0, 2), (0, 0, 1), 3, 1)
+    (empty,) = desk.do("standing", "other", "ops", request_id="q")
+    assert (empty.agents, empty.count, empty.waiting) == ((), 0, 0)
+    assert words(desk.do("standing", "", "ops", request_id="q")) == [("bad_name", "q")]
+    many = Desk(loads=False)
+    for number in range(101):
+        many.comes(f"{number:03}")
+    (told,) = many.do("standing", "coders", "ops", request_id="q")
+    assert (len(told.agents), told.count) == (100, 101)
