@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from schemas import (
+    agents,
     barriers,
     cep,
     consensus,
@@ -14,6 +15,7 @@ from schemas import (
     fleet,
     latches,
     semaphores,
+    tasks,
     windows,
     work,
 )
@@ -33,4 +35,6 @@ BUILT_IN: Final[tuple[type[Event], ...]] = (
     *latches.EVENTS,
     *elections.EVENTS,
     *consensus.EVENTS,
+    *agents.EVENTS,
+    *tasks.EVENTS,
 )
