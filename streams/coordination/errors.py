@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from streams.coordination.consensus import Decision
 
 __all__ = [
+    "AgentLost",
     "AlreadyDecided",
     "BarrierBroken",
     "CoordinationError",
@@ -18,11 +19,15 @@ __all__ = [
     "LockRefused",
     "LockTimedOut",
     "PermitsLost",
+    "TaskFailed",
+    "TaskLost",
     "WaitRefused",
     "WaitTimedOut",
 ]
 
-_RETRYABLE: Final = frozenset({"busy", "queue_full", "owner_full", "full", "victim", "forgotten"})
+_RETRYABLE: Final = frozenset(
+    {"busy", "queue_full", "owner_full", "full", "no_agent", "too_many_agents", "too_many_kinds", "victim", "forgotten"}
+)
 
 
 class CoordinationError(AntiphonError):
@@ -104,6 +109,43 @@ class LeadershipLost(CoordinationError):
 
     retryable: ClassVar[bool] = True
     fault: ClassVar[Fault] = "operator"
+
+
+class AgentLost(CoordinationError):
+    """An agent was not heard of within its lease, so it is taken for dead, and what it held goes to others. Announce it anew."""
+
+    retryable: ClassVar[bool] = True
+    fault: ClassVar[Fault] = "operator"
+
+
+class TaskLost(CoordinationError):
+    """An attempt at a task has ended before its agent said how it went: another one may have the task, with a larger token.
+
+    Its agent was taken for dead, it took too long, it was cancelled, or it has been ended here already. Writes that carry
+    `task.guard()` are refused wherever a guard has seen the larger token.
+    """
+
+    retryable: ClassVar[bool] = False
+    fault: ClassVar[Fault] = "operator"
+
+
+class TaskFailed(CoordinationError):
+    """A task has ended without a result. `how` says so for programs, `error` what its last attempt said."""
+
+    fault: ClassVar[Fault] = "caller"
+
+    def __init__(self, what: str, *, how: str, error: str, attempts: int) -> None:
+        """Say which task, and how it ended.
+
+        Args:
+            what: The task.
+            how: "given_up" after its last attempt, or "cancelled".
+            error: Of the last attempt; may be empty.
+            attempts: How many there were.
+        """
+        self.how, self.error, self.attempts = how, error, attempts
+        said = f": {error}" if error else ""
+        super().__init__(f"{what} was {how.replace('_', ' ')} after {attempts} attempts{said}")
 
 
 class AlreadyDecided(CoordinationError):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from streams.coordination.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from streams.coordination.agents import Agent
     from streams.coordination.barriers import Barrier
     from streams.coordination.consensus import Consensus
     from streams.coordination.elections import Election
     from streams.coordination.grants import Grant
+    from streams.coordination.handles import TaskHandle
     from streams.coordination.latches import Latch
     from streams.coordination.leases import Held
+    from streams.coordination.pools import AgentPool
+    from streams.coordination.queues import WorkQueue
     from streams.coordination.semaphores import Semaphore
 
 __all__ = ["Coordination"]
@@ -150,3 +154,104 @@ class Coordination:
         from streams.coordination.consensus import Consensus
 
         return Consensus(self.session, name, member=member, size_min=size_min, quorum=quorum, round_s=round_s)
+
+    def agents(self, pool: str = "agents") -> AgentPool:
+        """Return a pool of agents: `assign`, `drain`, `standing`, and `announce` and `serve` for the agents themselves.
+
+        Args:
+            pool: Its name.
+        """
+        from streams.coordination.pools import AgentPool
+
+        return AgentPool(self.session, pool)
+
+    def agent(
+        self,
+        name: str = "",
+        *,
+        pool: str = "agents",
+        capabilities: Collection[str] = (),
+        capacity: int = 1,
+        lease_s: float = 10.0,
+        owner: str = "",
+    ) -> Held[Agent]:
+        """Be an agent that gets tasks, for the time of a block: `async with mesh.agent("ann", capabilities=["gpu"]) as agent`.
+
+        Args:
+            name: Its name, which hashing and `drain` know it by; the owner unless given.
+            pool: Where it is announced.
+            capabilities: What it is capable of; it gets tasks that need nothing else.
+            capacity: How much weight it holds at once.
+            lease_s: How long it is believed in without being heard of; it is heard of at each third of that.
+            owner: Whose it is; the running task unless given.
+
+        Raises:
+            WaitRefused: (Entering the block.) It was refused; its code says why.
+            AgentLost: (Leaving.) The lease ended before the block did; the block was cancelled.
+            RequestTimedOut: No coordination processor answers.
+            BrokerError: A command was not delivered.
+        """
+        return self.agents(pool).announce(name, capabilities=capabilities, capacity=capacity, lease_s=lease_s, owner=owner)
+
+    async def assign(
+        self,
+        task: Any,  # noqa: ANN401 - any JSON value
+        *,
+        pool: str = "agents",
+        needs: Collection[str] = (),
+        weight: int = 1,
+        priority: int = 0,
+        strategy: str = "least_loaded",
+        key: str = "",
+        wait_s: float | None = None,
+        attempts: int = 5,
+        backoff_s: float = 1.0,
+        attempt_s: float | None = None,
+        owner: str = "",
+    ) -> TaskHandle:
+        """Give a task to an agent that can do it, and return when one has it: `await (await mesh.assign(task)).result()`.
+
+        Args:
+            task: What is to be done; JSON, 16,384 characters at most. Name what is larger.
+            pool: Whose agents.
+            needs: What its agent has to be capable of.
+            weight: How much of an agent's capacity it takes.
+            priority: Higher goes first; a second of waiting makes up for a step.
+            strategy: How its agent is chosen among those that have room: "least_loaded", "weighted" by capacity, "hash" (tasks
+                of one key to one agent), or one of your own that the processor knows.
+            key: What hashing goes by; the task's id unless given.
+            wait_s: How long it waits for an agent, each time it waits; 0 tries, None waits as long as it takes.
+            attempts: How many there are before it is given up, those of agents that died included.
+            backoff_s: The delay after the first failed attempt; it doubles with each.
+            attempt_s: How long an attempt may take; None for no limit.
+            owner: Who wants it done; the running task unless given.
+
+        Raises:
+            WaitRefused: It was refused; its code says why: no_agent, busy, queue_full, bad_needs and so on.
+            WaitTimedOut: No agent had room in time.
+            RequestTimedOut: No coordination processor answers.
+            BrokerError: The command was not delivered.
+        """
+        return await self.agents(pool).assign(
+            task,
+            needs=needs,
+            weight=weight,
+            priority=priority,
+            strategy=strategy,
+            key=key,
+            wait_s=wait_s,
+            attempts=attempts,
+            backoff_s=backoff_s,
+            attempt_s=attempt_s,
+            owner=owner,
+        )
+
+    def work(self, queue: str) -> WorkQueue:
+        """Return a queue of work: `await mesh.work("builds").put(task)`, and `task = await mesh.work("builds").take()`.
+
+        Args:
+            queue: Its name.
+        """
+        from streams.coordination.queues import WorkQueue
+
+        return WorkQueue(self.session, queue)

@@ -91,6 +91,9 @@ class Lease:
         """Return what the event of its end says to the holder."""
         return "the processor ended its lease"
 
+    async def renewed_with(self, fields: dict[str, Any]) -> None:
+        """Take what else the answer to a renewal says; for those that want to know."""
+
     # ---- for the holder
 
     @property
@@ -142,6 +145,7 @@ class Lease:
             self._lease_s = lease
             self._until, self._next = began + lease, began + lease / RENEW_SHARE
             self._arm()
+            await self.renewed_with(fields)
             return
         reason, code = fields.get("reason", kind), fields.get("code", "")
         if code.startswith("bad_"):

@@ -45,6 +45,8 @@ class Request:
         self._id: str = command.request_id  # type: ignore[attr-defined] # the commands of requests have one
         self._future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._lease: Lease | None = None
+        self._later: list[Answer] = []
+        """What came after the answer, before somebody took over."""
         self._queued = False
         self.sent = 0.0
         """When it was first sent, by the monotonic clock: its lease does not begin before."""
@@ -80,8 +82,11 @@ class Request:
             raise
 
     def hand_over(self, lease: Lease) -> None:
-        """Let what comes later go to the lease."""
+        """Let what has come since the answer, and what comes later, go to the lease."""
         self._lease = lease
+        later, self._later = self._later, []
+        for answer in later:
+            lease.heard(answer)
 
     def end(self) -> None:
         """Listen no more."""
@@ -98,6 +103,8 @@ class Request:
             self._queued = True
         elif not self._future.done():
             self._future.set_result(answer)
+        else:
+            self._later.append(answer)
 
 
 def lease_began(sent: float, granted: dict[str, Any]) -> float:
