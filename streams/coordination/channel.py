@@ -146,7 +146,8 @@ class Channel:
                 while True:
                     await self.send(command, call)
                     with contextlib.suppress(TimeoutError):
-                        return await asyncio.wait_for(asyncio.shield(future), again_s)
+                        async with asyncio.timeout(again_s):  # `wait_for` of 3.11 loses a cancellation that comes with the answer
+                            return await asyncio.shield(future)
         finally:
             self.forget(call)
             if future.done() and not future.cancelled():

@@ -167,7 +167,8 @@ class TaskHandle:
             AntiphonError: It could not be sent, or answers cannot be read.
         """
         try:
-            await asyncio.wait_for(self._changed.wait(), within_s)
+            async with asyncio.timeout(within_s):
+                await self._changed.wait()
         except TimeoutError:
             return False
         error, self._error = self._error, None
