@@ -11,6 +11,7 @@ A queue of work is a pool, too: see `streams.coordination.queues`.
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -20,9 +21,9 @@ from schemas import tasks
 from schemas.naming import domain_of
 from streams.coordination.agents import Agent, drained
 from streams.coordination.calls import call, milliseconds, wait_for
-from streams.coordination.errors import AgentLost
+from streams.coordination.errors import AgentLost, WaitRefused
 from streams.coordination.handles import TaskHandle
-from streams.coordination.leases import Held
+from streams.coordination.leases import RENEW_SHARE, Held
 from streams.coordination.words import to_json, words
 
 if TYPE_CHECKING:
@@ -246,8 +247,20 @@ async def announced(
         resume=True,
     )
     leave = partial(events.LeavePool, domain=asked.domain, owner=owner)
-    request, _, fields = await wait_for(session, asked, lambda one: leave(request_id=one), what=f"agent {asked.agent} of {pool}")
-    asked = asked.model_copy(update={"request_id": fields["request_id"]})
-    agent = Agent(session, asked, lease_s=fields["lease_ms"] / 1000, sent=request.sent, once=once)
-    request.hand_over(agent)
-    return agent
+    what = f"agent {asked.agent} of {pool}"
+    while True:
+        request, _, fields = await wait_for(session, asked, lambda one: leave(request_id=one), what=what)
+        known, since = asked.model_copy(update={"request_id": fields["request_id"]}), request.sent
+        if time.monotonic() - since > lease_s / RENEW_SHARE:  # the lease counts from the first try, and may be over by now
+            since = time.monotonic()
+            try:
+                await call(session, known.model_copy(update={"again": True, "listens": False, "resume": False}), what=what)
+            except WaitRefused:  # it was over: announce anew
+                request.end()
+                continue
+            except BaseException:
+                request.end()
+                raise
+        agent = Agent(session, known, lease_s=fields["lease_ms"] / 1000, sent=since, once=once)
+        request.hand_over(agent)
+        return agent
