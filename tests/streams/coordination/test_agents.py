@@ -41,6 +41,8 @@ async def test_a_task_that_is_told_twice_comes_once_and_a_larger_token_ends_the_
         [await agent.task(wait_s=0.01) for _ in range(2)]
     (task,) = agent.tasks
     assert task.token == 9
+    tell(agent, assigned("1", 9))
+    assert task.held
 
 
 async def test_a_heartbeat_that_knows_of_other_tasks_asks_for_them() -> None:
@@ -95,12 +97,28 @@ async def test_a_task_that_is_lost_cancels_its_block(answer: Answer, why: str) -
             await asyncio.Event().wait()
 
     with pytest.raises(TaskLost, match=why):
-        await asyncio.wait_for(body(), 5)
+        await asyncio.create_task(body())
     assert not agent.tasks
     with pytest.raises(TaskLost):
         task.guard()
     with pytest.raises(TaskLost):
         await task.done()
+
+
+async def test_who_cancels_the_block_of_a_lost_task_besides_is_heard() -> None:
+    """The loss takes back its own cancellation only."""
+    agent = await came(new_session(), assigned("1", 7))
+
+    async def body() -> None:
+        async with await agent.task():
+            tell(agent, ended("1", 7, "cancelled"))
+            running = asyncio.current_task()
+            assert running is not None
+            running.cancel()
+            await asyncio.Event().wait()
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(body())
 
 
 async def test_an_agent_that_is_lost_ends_its_block_and_those_of_its_tasks() -> None:
@@ -204,14 +222,57 @@ async def test_serving_goes_on_after_a_failure_and_ends_when_drained() -> None:
         "work.return": [[(WorkReturned.event_type, {"request_id": "1"})]],
     }
 
+    started, gate = asyncio.Event(), asyncio.Event()
+
     async def handler(task: Any) -> int:
-        tell(agent, stands(draining=True))
         if task.id == "1":
             raise ValueError(task.id)
+        started.set()
+        await gate.wait()
         return 2
 
-    await asyncio.wait_for(agent.serve(handler), 5)
+    serving = asyncio.create_task(agent.serve(handler))
+    await started.wait()
+    tell(agent, stands(draining=True))
+    done, _ = await asyncio.wait([serving], timeout=0.01)
+    assert not done
+    gate.set()
+    await asyncio.wait_for(serving, 5)
     assert sorted(session.channel.kinds()[1:]) == ["work.finish", "work.return"]
+
+
+async def test_who_stops_serving_gives_back_what_it_was_doing() -> None:
+    """Its handlers are cancelled, and it waits for them."""
+    session = new_session()
+    agent = await came(session, assigned("1", 7))
+    session.channel.answers["work.return"] = [[(WorkReturned.event_type, {"request_id": "1"})]]
+    started = asyncio.Event()
+
+    async def handler(_: Any) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    serving = asyncio.create_task(agent.serve(handler))
+    await started.wait()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert [one.failed for one in session.channel.sent if hasattr(one, "failed")] == [False]
+
+
+async def test_an_update_is_not_undone_by_a_heartbeat_that_was_not_answered() -> None:
+    """What is said again while no answer comes is what is so by then."""
+    session = new_session()
+    session.channel.answers["agent.announce"] = [[stands(lease_ms=300)]]
+    agent = await announced(session, "coders", name="ann", lease_s=0.3)
+    session.channel.spoken.clear()
+    await session.channel.spoken.wait()  # a heartbeat, which gets no answer
+    session.channel.answers["agent.announce"] = [[stands(lease_ms=60_000)]]
+    await agent.update(healthy=False)
+    updated = len(session.channel.sent)
+    await asyncio.wait([asyncio.ensure_future(agent.lost.wait())], timeout=0.1)  # twice as long as until it is said again
+    assert [one.healthy for one in session.channel.sent[updated - 1 :]] == [False] * (len(session.channel.sent) - updated + 1)
+    agent.end()
 
 
 async def test_an_announcement_that_was_answered_late_is_renewed_before_it_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:

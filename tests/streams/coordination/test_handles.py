@@ -10,10 +10,11 @@ import pytest
 from schemas.agents import AgentStanding, AnnounceAgent
 from schemas.coordination_answers import RequestQueued, RequestTimedOut
 from schemas.tasks import SubmitWork, WorkReturned
-from streams.coordination import TaskFailed, TaskHandle, WaitRefused, WaitTimedOut
+from streams.coordination import TaskFailed, TaskHandle, WaitRefused, WaitTimedOut, handles
 from streams.coordination.waiting import Request
 from streams.coordination.words import from_json, to_json
 from streams.errors import BrokerError
+from streams.errors import RequestTimedOut as NoAnswer
 from tests.streams.coordination.pool_fakes import Answer, Channel, assigned, ended, new_session, refused, stands
 
 
@@ -44,6 +45,23 @@ async def test_a_handle_follows_its_task() -> None:
     assert await waits == {"b": 2}
     assert await handle.result() == {"b": 2}
     assert not session.channel._listeners
+
+
+async def test_a_task_is_submitted_again_as_the_same_where_no_answer_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is not done twice; and asked after while somebody waits for its end."""
+    monkeypatch.setattr(handles, "AGAIN_S", 0.01)
+    monkeypatch.setattr(handles, "ASK_AFTER_S", 0.01)
+    session = new_session()
+    session.channel.answers["work.submit"] = [[], [QUEUED], [], [ended("t", 7)]]
+    handle = TaskHandle(session, SubmitWork(domain="coders", request_id="t", owner="me", name="coders"))
+    await handle.submitted(assigned=False)
+    assert await handle.result() is None
+    assert [(one.request_id, one.again) for one in session.channel.sent] == [("t", again) for again in (False, True, True, True)]
+    session = new_session()
+    session.answer_s = 0.02
+    handle = TaskHandle(session, SubmitWork(domain="coders", request_id="t", owner="me", name="coders"))
+    with pytest.raises(NoAnswer, match="see whether the coordination processor runs"):
+        await handle.submitted(assigned=False)
 
 
 async def test_a_handle_says_how_its_task_ended_otherwise() -> None:
