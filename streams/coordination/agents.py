@@ -193,7 +193,8 @@ class Agent(Lease):
             AntiphonError: A command could not be sent.
         """
         if not self._ended and not self.lost.is_set():
-            await self.update(healthy=False)  # what was assigned before the answer to this has been heard of by then
+            if self._announcement.healthy:
+                await self.update(healthy=False)  # what was assigned before the answer to this has been heard of by then
             with contextlib.suppress(AntiphonError):
                 await asyncio.gather(*(task.give_back() for task in self.tasks), return_exceptions=True)
         await super().release()

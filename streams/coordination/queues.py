@@ -10,10 +10,11 @@ A queue is a pool (see `streams.coordination.pools`), and who takes from it an a
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from streams.coordination.calls import milliseconds
-from streams.coordination.errors import WaitTimedOut
+from streams.coordination.errors import AgentLost, WaitTimedOut
 from streams.coordination.pools import ATTEMPTS, BACKOFF_S, AgentPool, announced
 
 if TYPE_CHECKING:
@@ -84,25 +85,21 @@ class WorkQueue:
         Raises:
             WaitTimedOut: None came in time.
             WaitRefused: It was refused; its code says why.
-            AgentLost: The lease ended while it waited.
             RequestTimedOut: No coordination processor answers.
             BrokerError: A command was not delivered.
         """
-        taker = await announced(self._session, self.name, name=owner, lease_s=lease_s, owner=owner, once=True)
-        try:
+        began = time.monotonic()
+        while True:
+            left_s = None if wait_s is None else max(0.0, wait_s - (time.monotonic() - began))
+            taker = await announced(self._session, self.name, name=owner, lease_s=lease_s, owner=owner, once=True)
             try:
-                task = await taker.task(wait_s=wait_s)
-            except WaitTimedOut:
-                await taker.update(healthy=False)  # nothing comes after the answer to this
-                if (late := taker.next_here()) is None:
-                    raise
-                task = late
-            await taker.stop()
-        except BaseException:
-            if taker.held:
-                await taker.release()
-            raise
-        return task
+                return await _taken(taker, left_s)
+            except AgentLost:
+                continue  # frozen or cut off while it waited, and it has nothing
+            except BaseException:
+                if taker.held:
+                    await taker.release()
+                raise
 
     def consumer(self, *, prefetch: int = 1, lease_s: float = 30.0, owner: str = "") -> Held[Agent]:
         """Take one task after another for the time of a block: `async with queue.consumer() as tasks: async for task in tasks`.
@@ -127,3 +124,16 @@ class WorkQueue:
     async def standing(self) -> PoolStanding:
         """Ask how it stands: who takes from it, and how many tasks wait; see `AgentPool.standing`."""
         return await self._pool.standing()
+
+
+async def _taken(taker: Agent, wait_s: float | None) -> Task:
+    try:
+        task = await taker.task(wait_s=wait_s)
+    except WaitTimedOut:
+        await taker.update(healthy=False)  # nothing comes after the answer to this
+        late = taker.next_here()
+        if late is None:
+            raise
+        task = late
+    await taker.stop()
+    return task

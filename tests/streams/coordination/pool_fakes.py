@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from schemas.agents import AgentStanding
+from schemas.agents import AgentStanding, AnnounceAgent
 from schemas.coordination_answers import RequestRefused
 from schemas.errors import AntiphonError
 from schemas.events import Event
@@ -39,7 +39,8 @@ class Channel(RealChannel):
         self.spoken.set()
         waiting = self.answers.get(command.event_type, [])
         for answer in waiting.pop(0) if waiting else []:
-            self.tell(call, answer)
+            its_own = isinstance(command, AnnounceAgent) and answer[0] == WorkAssigned.event_type
+            self.tell("me.1" if its_own else call, answer)
 
     def tell(self, call: str, answer: Answer | AntiphonError) -> None:
         if call in self._listeners:

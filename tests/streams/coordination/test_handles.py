@@ -116,7 +116,7 @@ async def test_what_comes_after_an_answer_waits_for_who_takes_over() -> None:
     """A request that nobody takes over keeps nothing: its listener is gone."""
     session = new_session()
     session.channel.answers["agent.announce"] = [[stands(), assigned("1", 7)]]
-    asked = AnnounceAgent(domain="d", request_id="r", owner="me", name="d", agent="a")
+    asked = AnnounceAgent(domain="d", request_id="me.1", owner="me", name="d", agent="a")
     request = Request(session, asked, cancel=None, what="it")
     assert (await request.answer())[0] == AgentStanding.event_type
     heard: list[Answer] = []
@@ -127,7 +127,7 @@ async def test_what_comes_after_an_answer_waits_for_who_takes_over() -> None:
 
     taker: Any = Taker()
     request.hand_over(taker)
-    session.channel.tell("r", assigned("2", 8))
+    session.channel.tell("me.1", assigned("2", 8))
     assert [fields["request_id"] for _, fields in heard] == ["1", "2"]
 
 
