@@ -7,8 +7,9 @@ import math
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import wraps
+from typing import Any, ParamSpec
 
 import pytest
 
@@ -33,6 +34,19 @@ from tests.e2e.work_trial import WorkTrial, judge
 LEASE_S = 2.0
 LATE_S = 1.5
 """After a lease's end, on a loaded machine."""
+LIMIT_S = 50
+P = ParamSpec("P")
+
+
+def bounded(test: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:
+    """End a test that hangs in time for its processes to be ended too."""
+
+    @wraps(test)
+    async def within(*args: P.args, **kwargs: P.kwargs) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            await test(*args, **kwargs)
+
+    return within
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +78,7 @@ async def cancelled(task: Task, handle: TaskHandle) -> None:
         await asyncio.Event().wait()
 
 
+@bounded
 async def test_the_tasks_of_dead_and_frozen_agents_go_to_another_within_their_leases(trial: WorkTrial, mesh: Mesh) -> None:
     """With larger tokens, each once; the frozen one cannot write through a guard, and learns that it has lost."""
     pool = mesh.agents("coders/a")
@@ -106,6 +121,7 @@ async def test_the_tasks_of_dead_and_frozen_agents_go_to_another_within_their_le
     assert sorted(found[handle.id].agents for handle in handles) == [("dead", "alive"), ("dead", "alive"), ("frozen", "alive")]
 
 
+@bounded
 async def test_no_task_is_lost_or_done_twice_through_a_kill_of_the_worker(trial: WorkTrial) -> None:
     """Four agents of three meshes do sixty tasks, a third of them from a queue; the worker is killed in the midst of it."""
     done: list[str] = []
@@ -157,6 +173,7 @@ async def test_no_task_is_lost_or_done_twice_through_a_kill_of_the_worker(trial:
     assert all(one.end is not None and one.end.how == "finished" for one in found.values())
 
 
+@bounded
 async def test_load_health_and_draining(trial: WorkTrial, mesh: Mesh) -> None:
     """The least loaded fit agent gets a task; unhealthy and drained ones get none, and a drained one does what it has."""
     pool = mesh.agents("coders/d")
@@ -198,6 +215,7 @@ async def test_load_health_and_draining(trial: WorkTrial, mesh: Mesh) -> None:
     assert judge(trial.events(), "coders/d")[handle.id].agents == ("big",)
 
 
+@bounded
 async def test_a_queue_by_priority_with_redelivery(trial: WorkTrial, mesh: Mesh) -> None:
     """The highest priority first; what fails, takes too long or was with a killed one is taken again, then given up."""
     queue = mesh.work("builds")
@@ -243,6 +261,7 @@ async def test_a_queue_by_priority_with_redelivery(trial: WorkTrial, mesh: Mesh)
     judge(trial.events(), "builds")
 
 
+@bounded
 async def test_bad_input_is_refused_with_a_reason(trial: WorkTrial, mesh: Mesh) -> None:
     """Names, leases, payloads, words, and tasks that somebody else has; nobody is the worse for it."""
     pool = mesh.agents("coders/e")
