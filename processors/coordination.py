@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic_settings import SettingsConfigDict
 
-from processors.coordinating import barriers, consensus, elections, latches, locks, pools, semaphores
+from processors.coordinating import barriers, consensus, elections, latches, locks, pools, semaphores, waits
 from processors.coordinating.answers import Writer, topic_of
 from processors.coordinating.cell import Cell
 from processors.option_base import PrefixedOptions
@@ -84,6 +84,7 @@ def primitives() -> tuple[Shell, ...]:
         elections.shell(),
         consensus.shell(),
         pools.shell(),
+        waits.shell(),
     )
 
 

@@ -151,7 +151,7 @@ class LockQueued(Event):
     """A request waits."""
 
     event_type: ClassVar[str] = "lock.queued"
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     topic: ClassVar[str] = EVENTS_TOPIC
     key_field: ClassVar[str] = "domain"
 
@@ -162,6 +162,7 @@ class LockQueued(Event):
     mode: Mode
     priority: int
     behind: list[str] = Field(description="Owners that it waits for, sixteen at most.")
+    order: list[int] = Field(default=[], description="Its place: smaller goes first, and among equals who was queued before.")
 
 
 class LockRefused(Event):

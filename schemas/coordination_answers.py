@@ -16,7 +16,7 @@ class RequestQueued(Event):
     """A request waits."""
 
     event_type: ClassVar[str] = "request.queued"
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     topic: ClassVar[str] = EVENTS_TOPIC
     key_field: ClassVar[str] = "domain"
 
@@ -26,6 +26,12 @@ class RequestQueued(Event):
     primitive: str = Field(description='"semaphores", "barriers" and so on.')
     name: str = Field(description="What it is waited for.")
     behind: list[str] = Field(description="Owners that it waits for, sixteen at most.")
+    priority: int = 0
+    order: list[int] = Field(
+        default=[], description="Its place, where it has one: smaller goes first, among equals who came first."
+    )
+    permits: int = Field(0, description="Of a semaphore: how many it waits for.")
+    capacity: int = Field(0, description="Of a semaphore: how many there are; 0 while it is closed.")
 
 
 class RequestRefused(Event):

@@ -16,6 +16,7 @@ from schemas import (
     latches,
     semaphores,
     tasks,
+    waits,
     windows,
     work,
 )
@@ -37,4 +38,5 @@ BUILT_IN: Final[tuple[type[Event], ...]] = (
     *consensus.EVENTS,
     *agents.EVENTS,
     *tasks.EVENTS,
+    *waits.EVENTS,
 )

@@ -154,7 +154,7 @@ def _tell(outcomes: Iterable[Outcome], answers: Answers, domain: str) -> None:
 
 _NAMES: Final[dict[type[Any], tuple[str, ...]]] = {
     Granted: ("request_id", "owner", "resources", "tokens", "mode", "lease_ms", "expires_ms", "asked_ms"),
-    Queued: ("request_id", "owner", "resources", "mode", "priority", "behind"),
+    Queued: ("request_id", "owner", "resources", "mode", "priority", "behind", "order"),
     Refused: ("request_id", "owner", "resources", "code"),
     TimedOut: ("request_id", "owner", "resources", "waited_ms"),
     Released: ("request_id", "owner", "resources", "tokens"),

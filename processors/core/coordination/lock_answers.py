@@ -38,6 +38,7 @@ def queued(book: Book, request: Asked, route: str, *, repeated: bool = False) ->
         request.mode,
         request.priority,
         behind(book, request),
+        request.order[:2],
         repeated,
     )
 

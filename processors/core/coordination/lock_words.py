@@ -108,7 +108,10 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The request waits. `behind`: the owners it waits for, some of them where they are many (see `BLOCKERS_SHOWN`)."""
+    """The request waits. `behind`: the owners it waits for, some of them where they are many (see `BLOCKERS_SHOWN`).
+
+    `order` is its place in its queues, among equals by the order of the log.
+    """
 
     owner: str
     request_id: str
@@ -117,6 +120,7 @@ class Queued:
     mode: Mode
     priority: int
     behind: tuple[str, ...]
+    order: tuple[int, ...]
     repeated: bool = False
 
 

@@ -35,7 +35,10 @@ class RequestLimits:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The request waits. `behind`: the owners it waits for, some of them where they are many; `repeated`: it was told before."""
+    """The request waits. `behind`: the owners it waits for, some of them where they are many; `repeated`: it was told before.
+
+    The rest is told where who waits and for how much can be read from it, as for semaphores: see `RequestQueued`.
+    """
 
     owner: str
     request_id: str
@@ -43,6 +46,10 @@ class Queued:
     name: str
     behind: tuple[str, ...]
     repeated: bool = False
+    priority: int = 0
+    order: tuple[int, ...] = ()
+    permits: int = 0
+    capacity: int = 0
 
 
 @dataclass(frozen=True, slots=True)

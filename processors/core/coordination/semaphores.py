@@ -249,7 +249,18 @@ class Semaphores:
         owners = dict.fromkeys(requests[one].owner for one in islice(semaphore.grants, BEHIND_SHOWN))
         owners[requests[semaphore.queue[0][1]].owner] = None
         owners.pop(hold.owner, None)
-        return Queued(hold.owner, hold.request_id, hold.route, hold.name, tuple(owners)[:BEHIND_SHOWN], repeated)
+        return Queued(
+            hold.owner,
+            hold.request_id,
+            hold.route,
+            hold.name,
+            tuple(owners)[:BEHIND_SHOWN],
+            repeated,
+            priority=(hold.asked_ms - hold.order[0]) // self.limits.ageing_ms,
+            order=hold.order[:1],
+            permits=hold.permits,
+            capacity=semaphore.capacity,
+        )
 
     # ---- what moves
 
