@@ -1,4 +1,4 @@
-"""Whether a partition has come so far: each `wait.check` is answered by `wait.checked`, after all that came of commands before it.
+"""Whether a partition has come so far: each `wait.check` is answered by `wait.checked`, after all that came before it.
 
 It keeps nothing. Since a domain's commands are carried out in order and its events stand in that order, who reads the answer on
 the events topic has read everything that the domain did before it was asked.

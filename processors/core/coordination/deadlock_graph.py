@@ -1,32 +1,40 @@
 """Who is stuck: the wait-for graph of a view, reduced.
 
-An owner that waits gives nothing back until its wait ends; that is what makes a deadlock. So an owner is *stuck among* some
-owners if one of its waits cannot end unless one of those gives something back or gives up. Each way to be stuck is an `Edge`:
+An owner is one line of work: while it waits it gives nothing back. That is what makes a deadlock. So a request is *stuck among*
+some owners if it cannot be granted unless one of those gives something back or gives up. Each way to be stuck is an `Edge`:
 
     lock        somebody else holds it in a conflicting mode, or waits for it, conflicts and goes first
     semaphore   the permits that those have are too many for what is asked for to be free without them; or one of them goes first
     told        it says itself for whom it waits
 
-Owners that are stuck among themselves are a deadlock, whatever all others do. A lock's edge has one owner, so there a deadlock is a
-cycle. A semaphore's may need several: three of four holders in a circle are none, if the fourth can give its permits back. So it is
-found by reduction: those that are not stuck among the waiting ones are taken away, until all that are left are stuck.
+An owner is stuck if all its waiting requests are, and not only on account of what it has itself: an owner that has two of two
+permits and asks for another one may be two tasks that share a name, and is left alone. Most owners have one waiting request.
+
+Owners that are stuck among themselves are a deadlock, whatever all others do. A lock's edge has one owner, so there a deadlock is
+a cycle. A semaphore's may need several: three of four holders in a circle are none, if the fourth can give its permits back. So
+it is found by reduction (Holt 1972): those that are not stuck among the waiting ones are taken away, until all that are left are.
 
     core    a part that is stuck among itself, with nobody in it who is not needed for that
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from processors.core.coordination.lock_view import LOCKS, SEMAPHORES, TOLD, Key, LockView, Place, Request
+from processors.core.coordination.components import components
+from processors.core.coordination.lock_places import LOCKS, SEMAPHORES, TOLD, Key, Place, Request
+from processors.core.coordination.lock_view import LockView
 
 __all__ = ["Core", "Edge", "cores", "edges", "stuck"]
 
 SHRINK_MAX: Final = 64
-"""Owners of a strongly connected part that is made smaller: it costs their square, and what is left out is few words in a message."""
+"""Owners of a strongly connected part that is made smaller: it costs their square."""
+
+Reasons = dict[str, dict[Key, list["Edge"]]]
+"""For each owner that is stuck, why each of its requests is; a reason that lies with others first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +44,11 @@ class Edge:
     Attributes:
         owner: Who waits.
         request: With what.
-        name: For what; empty where that is not known.
+        name: For what; empty where only owners are told.
         owners: Those that all have to stay for this to be a reason.
         by: What they do: their requests, holding or waiting.
-        how: "holds", "goes first" or "told".
-        number: Of the event after which this holds: with another one it is not the same.
+        how: "holds", "goes_first" or "told".
+        number: Of the event after which this holds, where requests do not tell: with another one it is not the same.
     """
 
     owner: str
@@ -48,13 +56,18 @@ class Edge:
     name: str
     owners: tuple[str, ...]
     by: tuple[Key, ...]
-    how: Literal["holds", "goes first", "told"]
+    how: Literal["holds", "goes_first", "told"]
     number: int = 0
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it lies with somebody else too."""
+        return any(one != self.owner for one in self.owners)
 
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """A deadlock: for each owner a reason that lies with the others."""
+    """A deadlock: for each owner's each request a reason that lies with these owners."""
 
     edges: tuple[Edge, ...]
 
@@ -69,8 +82,10 @@ class Core:
         return tuple(sorted({key[1] for edge in self.edges for key in (edge.request, *edge.by)}))
 
     def holds(self, view: LockView) -> bool:
-        """Return whether each of its reasons is still one."""
-        owners = self.owners
+        """Return whether each of its reasons is still one, and none of its owners waits for anything else besides."""
+        owners, requests = self.owners, {edge.request for edge in self.edges}
+        if any(view.waiting_of.get(owner, {}).keys() - requests for owner in owners):
+            return False
         for edge in self.edges:
             request = view.waiting(edge.request)
             if request is None or edge not in edges(view, request, owners):
@@ -82,113 +97,93 @@ class Core:
 
 
 def edges(view: LockView, request: Request, among: AbstractSet[str]) -> list[Edge]:
-    """Return the reasons why a waiting request is stuck among some owners; the same in every run."""
+    """Return the reasons why a waiting request is stuck among some owners; the same in every run, those with others first."""
     if request.key[0] == LOCKS:
-        return list(_at_locks(view, request, among))
-    if request.key[0] == SEMAPHORES:
-        return list(_at_semaphore(view, request, among))
-    if request.key[0] == TOLD:
+        found = list(_at_locks(view, request, among))
+    elif request.key[0] == SEMAPHORES:
+        found = list(_at_semaphore(view, request, among))
+    else:
         told = [one for one in request.waits_for if one in among and one != request.owner]
-        return [Edge(request.owner, request.key, "", (one,), (), "told", request.number) for one in told]
-    return []  # a barrier or a latch: who has yet to come is not known
+        found = [Edge(request.owner, request.key, "", (one,), (), "told", request.number) for one in told]
+    if len(found) > 1:
+        found.sort(key=lambda one: not one.foreign)
+    return found
 
 
 def _at_locks(view: LockView, request: Request, among: AbstractSet[str]) -> Iterator[Edge]:
     owner, key = request.owner, request.key
     for name in request.names:
         place = view.places[LOCKS, name]
-        mine = [one for one in place.holders.values() if one.owner == owner]
-        if any(one.exclusive or not request.exclusive for one in mine):
+        if view.holding_of.get(owner) and _open(place.holders.values(), request):
             continue
         for one in place.holders.values():
             if one.owner in among and one.owner != owner and (request.exclusive or one.exclusive):
                 yield Edge(owner, key, name, (one.owner,), (one.key,), "holds")
-        for one in _ahead(place, request):
-            if one.owner in among and one.owner != owner:
-                yield Edge(owner, key, name, (one.owner,), (one.key,), "goes first")
+        for one in place.ahead(request):
+            if one.owner in among:
+                yield Edge(owner, key, name, (one.owner,), (one.key,), "goes_first")
 
 
-def _ahead(place: Place, request: Request) -> Iterator[Request]:
-    """Yield the nearest that go first and conflict, back to an exclusive one: that one waits for the rest."""
-    if request.order or len({one.priority for one in place.queue.values()}) > 1 or request.upgrade:
-        earlier = sorted((one for one in place.queue.values() if _goes_first(one, request)), key=lambda one: (one.order, one.number))
-    else:
-        earlier = []
-        for one in place.queue.values():
-            if one is request:
-                break
-            earlier.append(one)
-    for one in reversed(earlier):
-        if request.exclusive or one.exclusive:
-            yield one
-        if one.exclusive:
-            return
-
-
-def _goes_first(one: Request, request: Request) -> bool:
-    """Whether a waiting request certainly goes before another one at the same place."""
-    if one.order and request.order:
-        return one.order < request.order
-    if one.upgrade != request.upgrade:
-        return one.upgrade
-    return one.number < request.number and one.priority >= request.priority
+def _open(holders: Iterable[Request], request: Request) -> bool:
+    """Whether the owner has it already in a mode that will do."""
+    return any(one.owner == request.owner and (one.exclusive or not request.exclusive) for one in holders)
 
 
 def _at_semaphore(view: LockView, request: Request, among: AbstractSet[str]) -> Iterator[Edge]:
     owner, key, (name,) = request.owner, request.key, request.names
     place = view.places[SEMAPHORES, name]
-    for one in _ahead(place, request):
-        if one.owner in among and one.owner != owner:
-            yield Edge(owner, key, name, (one.owner,), (one.key,), "goes first")
-    holders = list(place.holders.values())
+    for one in place.ahead(request):
+        if one.owner in among:
+            yield Edge(owner, key, name, (one.owner,), (one.key,), "goes_first")
+    if not place.capacity or place.capacity < request.permits:  # closed: it waits for another capacity
+        return
     theirs: dict[str, int] = {}
-    for one in holders:
+    for one in place.holders.values():
         if one.owner in among:
             theirs[one.owner] = theirs.get(one.owner, 0) + one.permits
-    if not theirs:
-        return
-    if place.capacity is None or not request.permits:  # how many are needed is not known: anyone's might be enough
-        if all(one.owner in among for one in holders):
-            yield _permits(request, holders, tuple(sorted(theirs)), place.granted)
-        return
     spare = place.capacity - request.permits
-    if spare < 0:  # closed: it waits for another capacity
-        return
-    alone = [one for one, permits in theirs.items() if permits > spare]
-    for one in sorted(alone):
-        yield _permits(request, holders, (one,), place.resized)
+    alone = sorted(one for one, permits in theirs.items() if permits > spare)
+    for who in alone:
+        yield _permits(request, place, (who,))
     if not alone:
         several: list[str] = []
         total = 0
-        for one in sorted(theirs, key=lambda one: (-theirs[one], one)):
-            several.append(one)
-            total += theirs[one]
+        for who in sorted(theirs, key=lambda one: (-theirs[one], one)):
+            several.append(who)
+            total += theirs[who]
             if total > spare:
-                yield _permits(request, holders, tuple(sorted(several)), place.resized)
+                yield _permits(request, place, tuple(sorted(several)))
                 return
 
 
-def _permits(request: Request, holders: list[Request], owners: tuple[str, ...], number: int) -> Edge:
-    by = tuple(sorted(one.key for one in holders if one.owner in owners))
-    return Edge(request.owner, request.key, request.names[0], owners, by, "holds", number)
+def _permits(request: Request, place: Place, owners: tuple[str, ...]) -> Edge:
+    by = tuple(sorted(one.key for one in place.holders.values() if one.owner in owners))
+    return Edge(request.owner, request.key, request.names[0], owners, by, "holds", place.resized)
 
 
 # ---- reduction
 
 
-def stuck(view: LockView, among: AbstractSet[str]) -> dict[str, list[Edge]]:
-    """Return the owners that are stuck among those of them that are stuck, each with its reasons."""
+def stuck(view: LockView, among: AbstractSet[str]) -> Reasons:
+    """Return the owners that are stuck among those of them that are stuck."""
     left = {owner for owner in among if owner in view.waiting_of}
-    reasons: dict[str, list[Edge]] = {}
+    reasons: Reasons = {}
     back: dict[str, set[str]] = {}
 
     def look(owner: str) -> bool:
-        found = [edge for request in view.waiting_of[owner].values() for edge in edges(view, request, left)]
-        reasons[owner] = found
-        for edge in found:
-            for other in edge.owners:
-                back.setdefault(other, set()).add(owner)
-        return bool(found)
+        mine: dict[Key, list[Edge]] = {}
+        foreign = False
+        for request in view.waiting_of[owner].values():
+            found = mine[request.key] = edges(view, request, left)
+            if not found:
+                return False
+            foreign = foreign or found[0].foreign
+        reasons[owner] = mine
+        for found in mine.values():
+            for edge in found:
+                for other in edge.owners:
+                    back.setdefault(other, set()).add(owner)
+        return foreign
 
     gone = [owner for owner in sorted(left) if not look(owner)]
     left.difference_update(gone)
@@ -207,14 +202,26 @@ def cores(view: LockView, without: AbstractSet[str] = frozenset()) -> list[Core]
         without: Owners that are left out of account, as if they gave back what they have.
     """
     found: list[Core] = []
-    rest = set(view.waiting_of) - without
+    if not _may_be(view):
+        return found
+    rest = view.waiting_of.keys() - without
     while reasons := stuck(view, rest):
         rest = set(reasons)
-        for part in _parts(reasons):
+        leads = {
+            owner: {one for found in mine.values() for edge in found for one in edge.owners} for owner, mine in reasons.items()
+        }
+        for part in components(leads):
             if core := _core(view, part):
                 found.append(core)
                 rest -= core.owners
     return found
+
+
+def _may_be(view: LockView) -> bool:
+    """Whether anybody both waits and keeps others waiting. Going first alone makes no deadlock: in a domain it is one order."""
+    waiting, holding = view.waiting_of, view.holding_of
+    few, many = (waiting, holding) if len(waiting) < len(holding) else (holding, waiting)
+    return any(owner in many for owner in few) or any(key[0] == TOLD for of in waiting.values() for key in of)
 
 
 def _core(view: LockView, part: set[str]) -> Core | None:
@@ -228,21 +235,22 @@ def _core(view: LockView, part: set[str]) -> Core | None:
         for owner in sorted(reasons):
             if owner in reasons and (fewer := stuck(view, reasons.keys() - {owner})):
                 reasons = fewer
-    return Core(tuple(reasons[owner][0] for owner in _in_order(reasons)))
+    return Core(tuple(found[0] for owner in _in_order(reasons) for _, found in sorted(reasons[owner].items())))
 
 
-def _shortest_cycle(reasons: dict[str, list[Edge]]) -> list[Edge]:
+def _shortest_cycle(reasons: Reasons) -> list[Edge]:
     """Return a shortest circle of reasons that lie with one owner each, from its smallest owner on."""
+    next_of = {owner: next(iter(mine.values())) for owner, mine in reasons.items() if len(mine) == 1}
     best: list[Edge] = []
-    for start in list(reasons)[:SHRINK_MAX]:
+    for start in list(next_of)[:SHRINK_MAX]:
         came: dict[str, Edge] = {}
         row = [start]
         while row and start not in came:
             following = []
             for owner in row:
-                for edge in reasons[owner]:
+                for edge in next_of[owner]:
                     (other, *more) = edge.owners
-                    if not more and other in reasons and other not in came:
+                    if not more and edge.foreign and other in next_of and other not in came:
                         came[other] = edge
                         following.append(other)
             row = following
@@ -256,7 +264,7 @@ def _shortest_cycle(reasons: dict[str, list[Edge]]) -> list[Edge]:
     return best
 
 
-def _in_order(reasons: dict[str, list[Edge]]) -> list[str]:
+def _in_order(reasons: Reasons) -> list[str]:
     """Return owners so that each follows one that waits for it, as far as that goes."""
     order: dict[str, None] = {}
     for start in reasons:
@@ -265,41 +273,5 @@ def _in_order(reasons: dict[str, list[Edge]]) -> list[str]:
             owner = todo.pop()
             if owner not in order:
                 order[owner] = None
-                todo += reversed(reasons[owner][0].owners)
+                todo += (one for found in reasons[owner].values() for one in reversed(found[0].owners))
     return list(order)
-
-
-def _parts(reasons: dict[str, list[Edge]]) -> list[set[str]]:
-    """Return the strongly connected parts, ends of chains first (Tarjan 1972, without recursion)."""
-    index: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    on: set[str] = set()
-    parts: list[set[str]] = []
-
-    def visit(owner: str) -> tuple[str, Iterator[str]]:
-        index[owner] = low[owner] = len(index)
-        stack.append(owner)
-        on.add(owner)
-        return owner, iter(sorted({one for edge in reasons[owner] for one in edge.owners if one in reasons}))
-
-    for root in reasons:
-        work = [] if root in index else [visit(root)]
-        while work:
-            owner, others = work[-1]
-            for other in others:
-                if other not in index:
-                    work.append(visit(other))
-                    break
-                if other in on:
-                    low[owner] = min(low[owner], index[other])
-            else:
-                work.pop()
-                if work:
-                    low[work[-1][0]] = min(low[work[-1][0]], low[owner])
-                if low[owner] == index[owner]:
-                    at = stack.index(owner)
-                    parts.append(set(stack[at:]))
-                    del stack[at:]
-                    on -= parts[-1]
-    return parts

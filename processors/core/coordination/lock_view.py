@@ -9,81 +9,26 @@ each domain, as it was when its last event was read, and never for all of them a
     lock.queued, request.queued, wait.began        a request waits
     lock.granted, semaphore.granted                it holds (and waits no more)
     *.released, *.expired                          it has ended; so have those that were refused or timed out, or `wait.ended`
+
+Of the other primitives nothing is told here: who has yet to come to a barrier is not known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import astuple
+from typing import Any, Final, Self
 
-__all__ = ["LOCKS", "SEMAPHORES", "TOLD", "Key", "LockView", "Place", "Request"]
+from processors.core.coordination.lock_places import LOCKS, SEMAPHORES, TOLD, Key, Place, Request
 
-LOCKS: Final = "locks"
-SEMAPHORES: Final = "semaphores"
-TOLD: Final = "told"
-"""Waits of what is not coordinated here (transactions, sagas), which say themselves whom they wait for."""
+__all__ = ["LockView"]
 
-STILL_THERE: Final = frozenset({"not_granted", "not_owner", "id_reused", "bad_lease"})
-"""Refusals of a command that leave the request that it names as it is. Any other ends what waits under that id; none ends a grant."""
-
-Key = tuple[str, str, str]
-"""Primitive, domain, request id."""
+STILL_THERE: Final = frozenset({"not_granted", "not_owner", "id_reused"})
+"""Refusals of commands that leave the request that they name as it is. Any other ends what waits under that id, none a grant."""
 
 Fields = Mapping[str, Any]
-
-
-@dataclass(slots=True)
-class Request:
-    """A request that waits or holds.
-
-    Attributes:
-        kind: "locks", "semaphores" and so on; "transaction" or "saga" for what is told by others.
-        names: What it is for; empty where that is not known here.
-        since_ms: When it began to wait, or was granted, by the worker's clock.
-        number: Events of the view until then: an order within a domain.
-        order: Its place in its queues, where its event tells it.
-        upgrade: Whether it waits as an upgrade, ahead of those that are none.
-        permits: Of a semaphore; 0 where its event does not tell.
-        waits_for: Owners, for those that tell themselves.
-    """
-
-    key: Key
-    kind: str
-    owner: str
-    names: tuple[str, ...]
-    since_ms: int
-    number: int
-    exclusive: bool = True
-    priority: int = 0
-    order: tuple[int, ...] = ()
-    upgrade: bool = False
-    permits: int = 0
-    waits_for: tuple[str, ...] = ()
-    tokens: tuple[int, ...] = ()
-    expires_ms: int = 0
-
-    @property
-    def holds(self) -> bool:
-        """Whether it has what it asked for."""
-        return bool(self.tokens)
-
-
-@dataclass(slots=True)
-class Place:
-    """One lock or semaphore: who holds it and who waits, in the order of the events.
-
-    Attributes:
-        capacity: Of a semaphore, where an event has told it.
-        resized: The number of the event that last changed the capacity.
-        granted: The number of the event that last gave something.
-    """
-
-    holders: dict[Key, Request] = field(default_factory=dict)
-    queue: dict[Key, Request] = field(default_factory=dict)
-    capacity: int | None = None
-    resized: int = 0
-    granted: int = 0
+Row = Any
+"""A JSON value."""
 
 
 class LockView:
@@ -92,6 +37,8 @@ class LockView:
     Attributes:
         requests: All that wait or hold.
         places: Locks and semaphores that somebody holds or waits for, by primitive and name.
+        waiting_of: The waiting requests of each owner that waits.
+        holding_of: The grants of each owner that holds something.
         number: How many events were taken.
     """
 
@@ -101,6 +48,7 @@ class LockView:
         self.waiting_of: dict[str, dict[Key, Request]] = {}
         self.holding_of: dict[str, dict[Key, Request]] = {}
         self.number = 0
+        self._dirty: set[tuple[str, ...]] = set()
 
     def take(self, kind: str, fields: Fields, at_ms: int) -> bool:
         """Take one event.
@@ -113,7 +61,7 @@ class LockView:
         Returns:
             Whether something has changed.
         """
-        fold = _FOLDS.get(kind)
+        fold = FOLDS.get(kind)
         if fold is None:
             return False
         self.number += 1
@@ -124,19 +72,63 @@ class LockView:
         request = self.requests.get(key)
         return None if request is None or request.holds else request
 
+    # ---- rows
+
+    @classmethod
+    def load(cls, rows: Iterable[tuple[tuple[str, ...], Row]]) -> Self:
+        """Return the view that wrote these rows."""
+        view = cls()
+        requests: list[Request] = []
+        places: list[tuple[tuple[str, str], Row]] = []
+        for key, row in rows:
+            if len(key) == 3:
+                owner, names, order, waits_for, tokens, *rest = row
+                requests.append(Request(key, owner, tuple(names), tuple(order), tuple(waits_for), tuple(tokens), *rest))
+            else:
+                places.append(((key[0], key[1]), row))
+        for request in sorted(requests, key=lambda one: one.number):
+            view.number = max(view.number, request.number)
+            view.begin(request)
+        for name, row in places:
+            view.places[name].capacity, view.places[name].resized = row
+            view.number = max(view.number, row[1])
+        view._dirty.clear()
+        return view
+
+    def changes(self) -> dict[tuple[str, ...], Row | None]:
+        """Return the rows that have changed since the last call, None for those that are gone."""
+        changed: dict[tuple[str, ...], Row | None] = {}
+        for key in sorted(self._dirty):
+            changed[key] = self._row(key)
+        self._dirty.clear()
+        return changed
+
+    def rows(self) -> dict[tuple[str, ...], Row]:
+        """Return all rows."""
+        self._dirty.clear()
+        return {key: row for key in (*self.requests, *self.places) if (row := self._row(key)) is not None}
+
+    def _row(self, key: tuple[str, ...]) -> Row | None:
+        if len(key) == 3:
+            request = self.requests.get(key)
+            return None if request is None else astuple(request)[1:]
+        place = self.places.get((key[0], key[1]))
+        return None if place is None or place.capacity is None else (place.capacity, place.resized)
+
     # ---- what events do
 
     def begin(self, request: Request) -> bool:
         """Let a request wait or hold, in place of what it did before."""
         self.end(request.key)
         self.requests[request.key] = request
+        self._dirty.add(request.key)
         of = self.holding_of if request.holds else self.waiting_of
         of.setdefault(request.owner, {})[request.key] = request
         for name in request.names:
-            place = self.places.setdefault((request.key[0], name), Place())
-            (place.holders if request.holds else place.queue)[request.key] = request
-            if request.holds:
-                place.granted = self.number
+            place = self.places.get((request.key[0], name))
+            if place is None:
+                place = self.places[request.key[0], name] = Place()
+            place.add(request)
         return True
 
     def end(self, key: Key) -> bool:
@@ -144,6 +136,7 @@ class LockView:
         request = self.requests.pop(key, None)
         if request is None:
             return False
+        self._dirty.add(key)
         of = self.holding_of if request.holds else self.waiting_of
         mine = of[request.owner]
         del mine[key]
@@ -151,9 +144,20 @@ class LockView:
             del of[request.owner]
         for name in request.names:
             place = self.places[key[0], name]
-            del (place.holders if request.holds else place.queue)[key]
+            place.remove(request)
             if not place.holders and not place.queue:
                 del self.places[key[0], name]
+                if place.capacity is not None:
+                    self._dirty.add((key[0], name))
+        return True
+
+    def resize(self, name: str, capacity: int) -> bool:
+        """Let a semaphore that somebody holds or waits for have this capacity."""
+        place = self.places.get((SEMAPHORES, name))
+        if place is None or place.capacity == capacity:
+            return False
+        place.capacity, place.resized = capacity, self.number
+        self._dirty.add((SEMAPHORES, name))
         return True
 
 
@@ -162,106 +166,51 @@ def _key(primitive: str, fields: Fields) -> Key:
 
 
 def _lock_queued(view: LockView, fields: Fields, at_ms: int) -> bool:
-    owner, names = fields["owner"], tuple(fields["resources"])
-    exclusive = fields["mode"] == "exclusive"
-    modes: dict[str, bool] = {}
-    for one in view.holding_of.get(owner, {}).values() if exclusive else ():
-        if one.key[0] == LOCKS:
-            modes.update((name, modes.get(name, False) or one.exclusive) for name in one.names)
-    upgrade = any(not modes.get(name, True) for name in names)
-    return view.begin(
-        Request(
-            _key(LOCKS, fields),
-            LOCKS,
-            owner,
-            names,
-            at_ms,
-            view.number,
-            exclusive=exclusive,
-            priority=fields.get("priority", 0),
-            order=tuple(fields.get("order", ())),
-            upgrade=upgrade,
-        )
-    )
+    request = Request(_key(LOCKS, fields), fields["owner"], tuple(fields["resources"]), tuple(fields["order"]))
+    request.kind, request.since_ms, request.number = LOCKS, at_ms, view.number
+    request.exclusive, request.priority = fields["mode"] == "exclusive", fields["priority"]
+    return view.begin(request)
 
 
 def _lock_granted(view: LockView, fields: Fields, at_ms: int) -> bool:
-    return view.begin(
-        Request(
-            _key(LOCKS, fields),
-            LOCKS,
-            fields["owner"],
-            tuple(fields["resources"]),
-            at_ms,
-            view.number,
-            exclusive=fields["mode"] == "exclusive",
-            tokens=tuple(fields["tokens"]),
-            expires_ms=fields["expires_ms"],
-        )
-    )
+    request = Request(_key(LOCKS, fields), fields["owner"], tuple(fields["resources"]), tokens=tuple(fields["tokens"]))
+    request.kind, request.since_ms, request.number = LOCKS, at_ms, view.number
+    request.exclusive, request.expires_ms = fields["mode"] == "exclusive", fields["expires_ms"]
+    return view.begin(request)
 
 
 def _queued(view: LockView, fields: Fields, at_ms: int) -> bool:
-    primitive, name = fields["primitive"], fields["name"]
-    view.begin(
-        Request(
-            _key(primitive, fields),
-            primitive,
-            fields["owner"],
-            (name,),
-            at_ms,
-            view.number,
-            priority=fields.get("priority", 0),
-            order=tuple(fields.get("order", ())),
-            permits=fields.get("permits", 0),
-        )
-    )
-    if fields.get("capacity"):
-        view.places[primitive, name].capacity = fields["capacity"]
+    if fields["primitive"] != SEMAPHORES:
+        return False
+    request = Request(_key(SEMAPHORES, fields), fields["owner"], (fields["name"],), tuple(fields["order"]))
+    request.kind, request.since_ms, request.number = SEMAPHORES, at_ms, view.number
+    request.permits, request.priority = fields["permits"], fields["priority"]
+    view.begin(request)
+    view.resize(fields["name"], fields["capacity"])
     return True
 
 
 def _permits_granted(view: LockView, fields: Fields, at_ms: int) -> bool:
-    return view.begin(
-        Request(
-            _key(SEMAPHORES, fields),
-            SEMAPHORES,
-            fields["owner"],
-            (fields["name"],),
-            at_ms,
-            view.number,
-            permits=fields["permits"],
-            tokens=(fields["token"],),
-            expires_ms=fields["expires_ms"],
-        )
-    )
+    request = Request(_key(SEMAPHORES, fields), fields["owner"], (fields["name"],), tokens=(fields["token"],))
+    request.kind, request.since_ms, request.number = SEMAPHORES, at_ms, view.number
+    request.permits, request.expires_ms = fields["permits"], fields["expires_ms"]
+    return view.begin(request)
 
 
 def _resized(view: LockView, fields: Fields, at_ms: int) -> bool:  # noqa: ARG001 - all folds have the same parameters
-    place = view.places.get((SEMAPHORES, fields["name"]))
-    if place is None:
-        return False
-    place.resized = view.number
-    if fields["capacity"] is not None:
-        place.capacity = fields["capacity"]
-    return True
+    capacity = fields["capacity"]  # None: the setting was taken back, and the semaphore has what it had until it is forgotten
+    return capacity is not None and view.resize(fields["name"], capacity)
 
 
 def _began(view: LockView, fields: Fields, at_ms: int) -> bool:
-    key = _key(TOLD, fields)
+    key, waits_for = _key(TOLD, fields), tuple(dict.fromkeys(fields["waits_for"]))
     known = view.requests.get(key)
-    return view.begin(
-        Request(
-            key,
-            fields["kind"],
-            fields["owner"],
-            (),
-            at_ms if known is None else known.since_ms,
-            view.number,
-            priority=fields.get("priority", 0),
-            waits_for=tuple(fields["waits_for"]),
-        )
-    )
+    if known is not None and (known.owner, known.waits_for) == (fields["owner"], waits_for):
+        return False
+    request = Request(key, fields["owner"], waits_for=waits_for)
+    request.kind, request.priority, request.number = fields["kind"], fields["priority"], view.number
+    request.since_ms = at_ms if known is None else known.since_ms
+    return view.begin(request)
 
 
 def _ends(primitive: str) -> Callable[[LockView, Fields, int], bool]:
@@ -288,7 +237,7 @@ def _renewal(primitive: str) -> Callable[[LockView, Fields, int], bool]:
     return fold
 
 
-_FOLDS: Final[dict[str, Callable[[LockView, Fields, int], bool]]] = {
+FOLDS: Final[dict[str, Callable[[LockView, Fields, int], bool]]] = {
     "lock.queued": _lock_queued,
     "lock.granted": _lock_granted,
     "lock.renewed": _renewal(LOCKS),
@@ -307,3 +256,4 @@ _FOLDS: Final[dict[str, Callable[[LockView, Fields, int], bool]]] = {
     "wait.began": _began,
     "wait.ended": _ends(TOLD),
 }
+"""What each event does; all others say nothing here."""
