@@ -28,10 +28,10 @@ from processors.core.coordination.components import components
 from processors.core.coordination.lock_places import LOCKS, SEMAPHORES, TOLD, Key, Place, Request
 from processors.core.coordination.lock_view import LockView
 
-__all__ = ["Core", "Edge", "cores", "edges", "stuck"]
+__all__ = ["Core", "Edge", "cores", "edges", "smallest", "stuck"]
 
-SHRINK_MAX: Final = 64
-"""Owners of a strongly connected part that is made smaller: it costs their square."""
+LOOKS_MAX: Final = 100_000
+"""Looks at owners while a deadlock is made smaller: about a second. One of more than 200 may be told with some too many."""
 
 Reasons = dict[str, dict[Key, list["Edge"]]]
 """For each owner that is stuck, why each of its requests is; a reason that lies with others first."""
@@ -96,12 +96,20 @@ class Core:
 # ---- edges
 
 
-def edges(view: LockView, request: Request, among: AbstractSet[str]) -> list[Edge]:
-    """Return the reasons why a waiting request is stuck among some owners; the same in every run, those with others first."""
+def edges(view: LockView, request: Request, among: AbstractSet[str], *, near: bool = False) -> list[Edge]:
+    """Return the reasons why a waiting request is stuck among some owners; the same in every run, those with others first.
+
+    Args:
+        view: The state.
+        request: Which.
+        among: Those that do not give up.
+        near: Of those that go first look at the nearest only, whoever they are. They wait for the rest, so where each owner waits
+            with one request nothing is missed, and a queue of n costs n looks.
+    """
     if request.key[0] == LOCKS:
-        found = list(_at_locks(view, request, among))
+        found = list(_at_locks(view, request, among, near))
     elif request.key[0] == SEMAPHORES:
-        found = list(_at_semaphore(view, request, among))
+        found = list(_at_semaphore(view, request, among, near))
     else:
         told = [one for one in request.waits_for if one in among and one != request.owner]
         found = [Edge(request.owner, request.key, "", (one,), (), "told", request.number) for one in told]
@@ -110,7 +118,7 @@ def edges(view: LockView, request: Request, among: AbstractSet[str]) -> list[Edg
     return found
 
 
-def _at_locks(view: LockView, request: Request, among: AbstractSet[str]) -> Iterator[Edge]:
+def _at_locks(view: LockView, request: Request, among: AbstractSet[str], near: bool) -> Iterator[Edge]:
     owner, key = request.owner, request.key
     for name in request.names:
         place = view.places[LOCKS, name]
@@ -119,7 +127,7 @@ def _at_locks(view: LockView, request: Request, among: AbstractSet[str]) -> Iter
         for one in place.holders.values():
             if one.owner in among and one.owner != owner and (request.exclusive or one.exclusive):
                 yield Edge(owner, key, name, (one.owner,), (one.key,), "holds")
-        for one in place.ahead(request):
+        for one in place.ahead(request, None if near else among):
             if one.owner in among:
                 yield Edge(owner, key, name, (one.owner,), (one.key,), "goes_first")
 
@@ -129,10 +137,10 @@ def _open(holders: Iterable[Request], request: Request) -> bool:
     return any(one.owner == request.owner and (one.exclusive or not request.exclusive) for one in holders)
 
 
-def _at_semaphore(view: LockView, request: Request, among: AbstractSet[str]) -> Iterator[Edge]:
+def _at_semaphore(view: LockView, request: Request, among: AbstractSet[str], near: bool) -> Iterator[Edge]:
     owner, key, (name,) = request.owner, request.key, request.names
     place = view.places[SEMAPHORES, name]
-    for one in place.ahead(request):
+    for one in place.ahead(request, None if near else among):
         if one.owner in among:
             yield Edge(owner, key, name, (one.owner,), (one.key,), "goes_first")
     if not place.capacity or place.capacity < request.permits:  # closed: it waits for another capacity
@@ -164,8 +172,8 @@ def _permits(request: Request, place: Place, owners: tuple[str, ...]) -> Edge:
 # ---- reduction
 
 
-def stuck(view: LockView, among: AbstractSet[str]) -> Reasons:
-    """Return the owners that are stuck among those of them that are stuck."""
+def stuck(view: LockView, among: AbstractSet[str], *, near: bool = True) -> Reasons:
+    """Return the owners that are stuck among those of them that are stuck; `near` as for `edges`."""
     left = {owner for owner in among if owner in view.waiting_of}
     reasons: Reasons = {}
     back: dict[str, set[str]] = {}
@@ -174,7 +182,7 @@ def stuck(view: LockView, among: AbstractSet[str]) -> Reasons:
         mine: dict[Key, list[Edge]] = {}
         foreign = False
         for request in view.waiting_of[owner].values():
-            found = mine[request.key] = edges(view, request, left)
+            found = mine[request.key] = edges(view, request, left, near=near)
             if not found:
                 return False
             foreign = foreign or found[0].foreign
@@ -211,7 +219,7 @@ def cores(view: LockView, without: AbstractSet[str] = frozenset()) -> list[Core]
             owner: {one for found in mine.values() for edge in found for one in edge.owners} for owner, mine in reasons.items()
         }
         for part in components(leads):
-            if core := _core(view, part):
+            if core := smallest(view, part):
                 found.append(core)
                 rest -= core.owners
     return found
@@ -224,44 +232,24 @@ def _may_be(view: LockView) -> bool:
     return any(owner in many for owner in few) or any(key[0] == TOLD for of in waiting.values() for key in of)
 
 
-def _core(view: LockView, part: set[str]) -> Core | None:
-    """Return one deadlock among owners of which each leads to each."""
-    reasons = stuck(view, part)
+def smallest(view: LockView, part: AbstractSet[str]) -> Core | None:
+    """Return a deadlock among some owners with nobody in it who is not needed.
+
+    Ever smaller groups are left out and kept out where that leaves a deadlock (Zeller 2002: ddmin).
+    """
+    reasons = stuck(view, part, near=False)
+    size, looks = len(reasons) // 2, 0
+    while size:
+        for first in range(0, len(names := list(reasons)), size):
+            looks += len(reasons)
+            if looks > LOOKS_MAX:
+                break
+            if fewer := stuck(view, reasons.keys() - set(names[first : first + size]), near=False):
+                reasons = fewer
+        size //= 2
     if not reasons:
         return None
-    if cycle := _shortest_cycle(reasons):
-        return Core(tuple(cycle))
-    if len(reasons) <= SHRINK_MAX:
-        for owner in sorted(reasons):
-            if owner in reasons and (fewer := stuck(view, reasons.keys() - {owner})):
-                reasons = fewer
     return Core(tuple(found[0] for owner in _in_order(reasons) for _, found in sorted(reasons[owner].items())))
-
-
-def _shortest_cycle(reasons: Reasons) -> list[Edge]:
-    """Return a shortest circle of reasons that lie with one owner each, from its smallest owner on."""
-    next_of = {owner: next(iter(mine.values())) for owner, mine in reasons.items() if len(mine) == 1}
-    best: list[Edge] = []
-    for start in list(next_of)[:SHRINK_MAX]:
-        came: dict[str, Edge] = {}
-        row = [start]
-        while row and start not in came:
-            following = []
-            for owner in row:
-                for edge in next_of[owner]:
-                    (other, *more) = edge.owners
-                    if not more and edge.foreign and other in next_of and other not in came:
-                        came[other] = edge
-                        following.append(other)
-            row = following
-        if start not in came:
-            continue
-        cycle = [came[start]]
-        while cycle[-1].owner != start:
-            cycle.append(came[cycle[-1].owner])
-        if not best or len(cycle) < len(best):
-            best = cycle[::-1]
-    return best
 
 
 def _in_order(reasons: Reasons) -> list[str]:

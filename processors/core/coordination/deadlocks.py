@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
-from processors.core.coordination.deadlock_graph import Core, Edge, cores
+from processors.core.coordination.deadlock_graph import Core, Edge, cores, smallest
 from processors.core.coordination.lock_places import SEMAPHORES, Key
 from processors.core.coordination.lock_view import LockView
 
@@ -127,6 +127,8 @@ class Detector:
                 self._looked = -1
             elif one.missing:
                 kept.append(one)
+            elif (core := smallest(view, one.core.owners)) is None or core.owners != one.core.owners:
+                self._looked = -1  # what was heard of meanwhile makes a smaller one of it
             else:
                 found.append(self._deadlock(one.core))
                 self.victims[found[-1].victim.request] = now_ms

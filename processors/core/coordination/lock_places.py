@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -102,10 +103,22 @@ class Place:
                     last = index
         return self._line
 
-    def ahead(self, request: Request) -> Iterator[Request]:
-        """Yield the nearest that go first and conflict, back to an exclusive one: that one waits for the rest."""
+    def ahead(self, request: Request, among: AbstractSet[str] | None = None) -> Iterator[Request]:
+        """Yield the nearest that go first and conflict, back to an exclusive one: that one waits for the rest.
+
+        Args:
+            request: One that waits here.
+            among: Pass over all owners but these; None: over nobody.
+        """
         line = self.line()
         index = self._index[request.key]
+        if among is not None:
+            for at in range(index - 1, -1, -1):
+                if line[at].owner in among and (request.exclusive or line[at].exclusive):
+                    yield line[at]
+                    if line[at].exclusive:
+                        return
+            return
         last = self._before[index]
         if request.exclusive:
             for at in range(index - 1, last, -1):
