@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from schemas import coordination_answers as answers
-from streams.coordination.errors import WaitRefused, WaitTimedOut
+from streams.coordination.errors import VICTIM, DeadlockError, WaitRefused, WaitTimedOut
 from streams.coordination.waiting import AGAIN_S, ASK_AFTER_S, Request
 from streams.errors import RequestTimedOut
 
@@ -47,7 +47,7 @@ async def wait_for(
         The request, which still listens, with the type and the fields of its answer.
 
     Raises:
-        WaitRefused: It was refused.
+        WaitRefused: It was refused; DeadlockError where that ended a deadlock.
         WaitTimedOut: It waited as long as it said.
         RequestTimedOut: There was no answer at all.
         AntiphonError: It could not be sent, or answers cannot be read.
@@ -64,6 +64,8 @@ async def wait_for(
         if kind != answers.RequestRefused.event_type:
             return request, kind, fields
         request.end()
+        if fields["code"] == VICTIM:
+            raise DeadlockError(what, reason=fields["reason"])
         if not (anew and fields["code"] == _FORGOTTEN):
             raise WaitRefused(what, code=fields["code"], reason=fields["reason"])
 

@@ -14,6 +14,7 @@ __all__ = [
     "AlreadyDecided",
     "BarrierBroken",
     "CoordinationError",
+    "DeadlockError",
     "LeadershipLost",
     "LockLost",
     "LockRefused",
@@ -25,8 +26,10 @@ __all__ = [
     "WaitTimedOut",
 ]
 
+VICTIM: Final = "victim"
+"""The code where a request was refused to end a deadlock."""
 _RETRYABLE: Final = frozenset(
-    {"busy", "queue_full", "owner_full", "full", "no_agent", "too_many_agents", "too_many_kinds", "victim", "forgotten"}
+    {"busy", "queue_full", "owner_full", "full", "no_agent", "too_many_agents", "too_many_kinds", VICTIM, "forgotten"}
 )
 
 
@@ -85,6 +88,26 @@ class WaitRefused(CoordinationError):
         self.code, self.reason = code, reason
         self.retryable = code in _RETRYABLE  # type: ignore[misc] # by its code
         super().__init__(f"{what} was refused ({code}): {reason}")
+
+
+class DeadlockError(LockRefused, WaitRefused):
+    """Owners waited for each other, and this one was chosen to give up: `reason` has the whole cycle (docs/deadlocks.md).
+
+    What the blocks around it hold is given back as they are left; then try again, from the beginning and after a moment. Where it
+    comes again and again take locks in one order, or several in one request.
+    """
+
+    retryable: ClassVar[bool] = True
+
+    def __init__(self, what: str, *, reason: str) -> None:
+        """Say what was waited for, and who waits for whom.
+
+        Args:
+            what: What this one waited for.
+            reason: The cycle.
+        """
+        self.code, self.reason = VICTIM, reason
+        CoordinationError.__init__(self, f"{what} was refused: {reason}")
 
 
 class WaitTimedOut(CoordinationError):

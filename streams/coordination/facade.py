@@ -65,6 +65,7 @@ class Coordination:
 
         Raises:
             LockRefused: (Entering the block.) It was refused; its code says why.
+            DeadlockError: (Entering.) It was refused to end a deadlock.
             LockTimedOut: (Entering.) It was not free in time.
             LockLost: (Leaving.) The lease ended before the block did; the block was cancelled.
             RequestTimedOut: No coordination processor answers.

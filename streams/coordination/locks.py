@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from schemas.coordination import AcquireLock, CancelLock, LockGranted, LockTimedOut
 from schemas.naming import domain_of, name_problem
 from streams.coordination.calls import milliseconds
-from streams.coordination.errors import LockRefused
+from streams.coordination.errors import VICTIM, DeadlockError, LockRefused
 from streams.coordination.errors import LockTimedOut as WaitTimedOut
 from streams.coordination.grants import Grant
 from streams.coordination.waiting import Request
@@ -82,5 +82,7 @@ async def acquire(
         request.end()
         if kind == LockTimedOut.event_type:
             raise WaitTimedOut(f"{what} was not free within {fields['waited_ms'] / 1000:g} s")
+        if fields["code"] == VICTIM:
+            raise DeadlockError(what, reason=fields["reason"])
         if fields["code"] != _FORGOTTEN:
             raise LockRefused(", ".join(resources), code=fields["code"], reason=fields["reason"])

@@ -106,6 +106,7 @@ class Semaphore:
 
         Raises:
             WaitRefused: (Entering the block.) It was refused; its code says why.
+            DeadlockError: (Entering.) It was refused to end a deadlock.
             WaitTimedOut: (Entering.) There was no room in time.
             PermitsLost: (Leaving.) The lease ended before the block did; the block was cancelled.
             RequestTimedOut: No coordination processor answers.

@@ -1,7 +1,7 @@
 """A worker with the coordination processor, and a guarded register beside it: `register.writes` to a table behind a guard.
 
-A record of `register.writes` has the name of its lock as its key. One that carries a token of it goes to `register.log` as `taken`,
-one whose token is too old, or that carries none, as `refused`. Run by the tests of locks.
+A record of `register.writes` has the name of its lock as its key. One that carries a token of it goes to `register.log` as
+`taken`, one whose token is too old, or that carries none, as `refused`. Run by the tests of locks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from processors import coordination
+from processors import coordination, deadlocks
 from streams.fencing import TableGuard
 from streams.turns import App, Batch, Options
 from streams.worker import run_worker
@@ -36,7 +36,10 @@ app = App(
 )
 if env.get("LOCK_BROKEN"):
     break_locks(env["LOCK_BROKEN"])
-coordination.register(app, coordination.CoordinationOptions(topic_prefix=PREFIX))
+if env.get("LOCK_ROLE") != "deadlocks":
+    coordination.register(app, coordination.CoordinationOptions(topic_prefix=PREFIX))
+if env.get("LOCK_ROLE") in ("deadlocks", "both"):
+    deadlocks.register(app, deadlocks.DeadlockOptions(topic_prefix=PREFIX))
 table: Any = app.Table("register")
 writes, log = app.own_topic(PREFIX + "register.writes"), app.own_topic(PREFIX + "register.log")
 

@@ -1,0 +1,75 @@
+"""Workers that look for deadlocks, and what was found."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.catalogue import CATALOGUE
+from schemas.events import Event
+from schemas.waits import DEADLOCKS_TOPIC
+from tests.e2e.sync_trial import SyncTrial
+from tests.e2e.trial import read_committed, until
+
+FOUND_S = 1.0
+"""Within which a deadlock is to be found and resolved."""
+
+
+@dataclass
+class DeadlockTrial(SyncTrial):
+    """As `SyncTrial`, whose workers also look for deadlocks.
+
+    Attributes:
+        role: "both", or "coordination" where detectors are processes of their own.
+        policy: How victims are chosen.
+    """
+
+    role: str = "both"
+    policy: str = "youngest"
+
+    def _start(self, program: str, *args: str, **settings: str) -> tuple[subprocess.Popen[bytes], Path]:
+        given = {"LOCK_ROLE": self.role, "ANTIPHON_COORDINATION_DEADLOCK_POLICY": self.policy}
+        return super()._start(program, *args, **{**given, **settings})
+
+    def detector(self) -> subprocess.Popen[bytes]:
+        """Start a worker that only looks for deadlocks, without waiting for it."""
+        return self._start(
+            "lock_app.py",
+            LOCK_ROLE="deadlocks",
+            LOCK_SERVERS=self.servers,
+            LOCK_APP=f"{self.name}-deadlocks",
+            LOCK_INSTANCE=f"d{len(self.logs)}",
+            LOCK_STATE=str(self.directory / "detectors"),
+            LOCK_PREFIX=self.prefix,
+            LOCK_FETCH_WAIT_MS="50",
+        )[0]
+
+    def runs(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until the last process that was started has its partitions."""
+        log = self.logs[-1]
+
+        def said() -> bool:
+            assert process.poll() is None, log.read_text(errors="replace")[-2_000:]
+            return "turns start on" in log.read_text(errors="replace")
+
+        until(said, "the detector runs")
+
+    def deadlocks(self, partitions: int = 4) -> list[Any]:
+        """Return all that were found."""
+        records = read_committed(self.servers, self.prefix + DEADLOCKS_TOPIC, partitions)
+        found: list[Event] = [CATALOGUE.decode(value) for *_, value in sorted(records, key=lambda one: one[:2])]
+        return found
+
+
+class Turn:
+    """A party of a trial: it takes what it is told to, one after the other, each when it is let go on."""
+
+    def __init__(self) -> None:
+        self.has: list[asyncio.Event] = []
+
+    async def all(self) -> None:
+        """Wait until everybody has the first."""
+        await asyncio.gather(*(one.wait() for one in self.has))
