@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from processors.core.coordination.lock_view import LockView
+from processors.log_reader import LogReader
 from schemas.catalogue import CATALOGUE
+from schemas.coordination import EVENTS_TOPIC
 from schemas.events import Event
 from schemas.waits import DEADLOCKS_TOPIC
+from streams.codec import Codec
 from tests.e2e.sync_trial import SyncTrial
 from tests.e2e.trial import read_committed, until
 
@@ -63,13 +69,20 @@ class DeadlockTrial(SyncTrial):
         found: list[Event] = [CATALOGUE.decode(value) for *_, value in sorted(records, key=lambda one: one[:2])]
         return found
 
+    def view(self) -> LockView:
+        """Return who holds and who waits, as told so far."""
+        view, codec = LockView(), Codec()
+        with LogReader({"bootstrap.servers": self.servers}, group=f"{self.name}-reader") as reader:
+            for record in reader.read(self.prefix + EVENTS_TOPIC):
+                view.take(codec.type_of(record), codec.read(record), record.timestamp)
+        return view
 
-class Turn:
-    """A party of a trial: it takes what it is told to, one after the other, each when it is let go on."""
+    async def waiting(self, count: int) -> None:
+        """Wait until so many owners wait."""
+        await asyncio.to_thread(until, lambda: len(self.view().waiting_of) == count, f"{count} owners wait")
 
-    def __init__(self) -> None:
-        self.has: list[asyncio.Event] = []
-
-    async def all(self) -> None:
-        """Wait until everybody has the first."""
-        await asyncio.gather(*(one.wait() for one in self.has))
+    def antiphon(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """Run a command."""
+        given = {"ANTIPHON_KAFKA__BOOTSTRAP_SERVERS": self.servers, "ANTIPHON_COORDINATION_TOPIC_PREFIX": self.prefix}
+        command = [str(Path(sys.executable).with_name("antiphon")), *args]
+        return subprocess.run(command, env=os.environ | given, capture_output=True, text=True, timeout=60, check=False)

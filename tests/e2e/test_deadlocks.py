@@ -3,62 +3,194 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import json
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from schemas.coordination import LockRefused
 from streams.broker import EmbeddedBroker
+from streams.client import Mesh
 from streams.coordination import DeadlockError, LockLost, LockTimedOut
 from tests.e2e.deadlock_trial import FOUND_S, DeadlockTrial
 
 Held = AbstractAsyncContextManager[Any]
 
 
-@pytest.fixture
-def trial(kafka: EmbeddedBroker, tmp_path: Path) -> Iterator[DeadlockTrial]:
-    with DeadlockTrial(kafka.bootstrap_servers, tmp_path) as made:
+@pytest.fixture(scope="module")
+def trial(kafka: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeadlockTrial]:
+    """One worker for all tests that leave it alive; each has names of its own."""
+    with DeadlockTrial(kafka.bootstrap_servers, tmp_path_factory.mktemp("deadlocks")) as made:
+        asyncio.run(made.begin())
         yield made
 
 
-async def circle(*parties: tuple[Held, Held]) -> list[float | DeadlockError]:
-    """Let each party take its first, and when all have that its second, one party after the other.
+@pytest.fixture
+def apart(kafka: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeadlockTrial]:
+    """A worker that does not look for deadlocks: detectors are processes of their own."""
+    with DeadlockTrial(kafka.bootstrap_servers, tmp_path_factory.mktemp("apart"), role="coordination") as made:
+        asyncio.run(made.begin())
+        yield made
+
+
+async def circle(*parties: tuple[Held, Held]) -> tuple[list[DeadlockError], float]:
+    """Let each party take its first, and when all have that its second, which it gives up where it is to.
 
     Returns:
-        For each party how long it waited for the second, or the error with which it gave up.
+        The errors of those that gave up, and how long it took until all were done.
     """
     have = [asyncio.Event() for _ in parties]
-    closed = 0.0
+    closed: list[float] = []
 
-    async def one(number: int, first: Held, second: Held) -> float | DeadlockError:
-        nonlocal closed
+    async def one(mine: asyncio.Event, first: Held, second: Held) -> DeadlockError | None:
         async with first:
-            have[number].set()
+            mine.set()
             await asyncio.gather(*(event.wait() for event in have))
-            closed = began = time.monotonic()
+            closed.append(time.monotonic())
             try:
                 async with second:
-                    return time.monotonic() - began
+                    return None
             except DeadlockError as error:
                 return error
 
-    return await asyncio.gather(*(one(number, *party) for number, party in enumerate(parties)))
+    results = await asyncio.gather(*(one(mine, *party) for mine, party in zip(have, parties, strict=True)))
+    return [one for one in results if one is not None], time.monotonic() - max(closed)
+
+
+def two(ann: Mesh, bob: Mesh, name: str) -> tuple[tuple[Held, Held], tuple[Held, Held]]:
+    """Return a circle of two clients across two domains; bob came later."""
+    a, b = f"{name}-a/x", f"{name}-b/x"
+    return (ann.lock(a, owner="ann"), ann.lock(b, owner="ann")), (bob.lock(b, owner="bob"), bob.lock(a, owner="bob"))
 
 
 async def test_two_in_a_circle_across_two_domains(trial: DeadlockTrial) -> None:
     """One is told why with the whole cycle, and the other one gets its lock, all within a second."""
-    await trial.begin()
     async with trial.mesh("a") as ann, trial.mesh("b") as bob:
         async with ann.lock("warm/a"), bob.lock("warm/b"):
             pass
-        results = await circle(
-            (ann.lock("repo/a", owner="ann"), ann.lock("docs/b", owner="ann")),
-            (bob.lock("docs/b", owner="bob"), bob.lock("repo/a", owner="bob")),
+        errors, took = await circle(*two(ann, bob, "two"))
+    (error,) = errors
+    cycle = {"ann waits for two-b/x, which bob holds", "bob waits for two-a/x, which ann holds"}
+    assert all(one in str(error) for one in cycle)
+    assert "is to give up: it began last" in str(error)
+    assert error.retryable
+    assert took < FOUND_S
+    (found,) = [one for one in trial.deadlocks() if "two-a/x" in one.reason]
+    assert {(one.owner, *one.waits_for, one.name) for one in found.waits} == {
+        ("ann", "bob", "two-b/x"),
+        ("bob", "ann", "two-a/x"),
+    }
+    assert (found.kind, found.policy, found.reason) == ("locks", "youngest", error.reason)
+    assert all(found.time_ms - 5_000 < one.since_ms <= found.time_ms for one in found.waits)
+
+
+async def test_three_in_a_circle_with_a_semaphore(trial: DeadlockTrial) -> None:
+    """Permits are waited for as locks are: ann waits for permits of two holders, of which one waits for her."""
+    async with trial.mesh("a") as mesh:
+        gpu = mesh.semaphore("three-gpu", capacity=3)
+        errors, took = await circle(
+            (mesh.lock("three-a", owner="ann"), gpu.permits(2, owner="ann")),
+            (gpu.permits(2, owner="bob"), mesh.lock("three-c", owner="bob")),
+            (mesh.lock("three-c", owner="cyd"), mesh.lock("three-a", owner="cyd")),
         )
-    errors = [one for one in results if isinstance(one, DeadlockError)]
-    (waited,) = [one for one in results if isinstance(one, float)]
-    print(results)
+    (error,) = errors
+    for one in ("permits of three-gpu, which bob holds", "three-c, which cyd holds", "three-a, which ann holds"):
+        assert one in error.reason
+    assert took < FOUND_S
+
+
+async def test_an_upgrade_in_a_circle(trial: DeadlockTrial) -> None:
+    """Ann and bob share a document; ann wants to write it, and bob wants what ann has."""
+    async with trial.mesh("a") as mesh, mesh.lock("up-a/doc", mode="shared", owner="ann"), mesh.lock("up-b", owner="ann"):
+        began = time.monotonic()
+        upgrade = asyncio.create_task(anext_of(mesh.lock("up-a/doc", owner="ann")))
+        async with mesh.lock("up-a/doc", mode="shared", owner="bob"):
+            with pytest.raises(DeadlockError, match="ann waits for up-a/doc, which bob holds"):
+                async with mesh.lock("up-b", owner="bob"):
+                    pass
+        await upgrade
+        assert time.monotonic() - began < 2 * FOUND_S
+
+
+async def anext_of(held: Held) -> None:
+    """Take a lock and give it back."""
+    async with held:
+        pass
+
+
+async def test_timeouts_and_leases_that_end_are_no_deadlocks(apart: DeadlockTrial) -> None:
+    """A circle that dissolved before anybody looked has no victim; the next one, which did not, has one."""
+    async with apart.mesh("a") as ann, apart.mesh("b") as bob:
+
+        async def tries(first: Held, second: Held, error: type[Exception] | None) -> None:
+            try:
+                async with first:
+                    have.append(None)
+                    while len(have) < 2:
+                        await asyncio.sleep(0)
+                    async with second:
+                        pass
+            except (LockTimedOut, LockLost) as raised:
+                assert error is not None
+                assert isinstance(raised, error)
+            else:
+                assert error is None
+
+        have: list[None] = []
+        await asyncio.gather(
+            tries(ann.lock("t-a", owner="ann"), ann.lock("t-b", owner="ann", wait_s=0.3), LockTimedOut),
+            tries(bob.lock("t-b", owner="bob"), bob.lock("t-a", owner="bob"), None),
+        )
+        have.clear()
+        await asyncio.gather(
+            tries(ann.lock("l-a", owner="ann", lease_s=0.3, renew=False), ann.lock("l-b", owner="ann"), LockLost),
+            tries(bob.lock("l-b", owner="bob"), bob.lock("l-a", owner="bob"), None),
+        )
+        apart.detector()
+        errors, _ = await circle(*two(ann, bob, "next"))
+    assert len(errors) == 1
+    (found,) = apart.deadlocks()
+    assert {one.name for one in found.waits} == {"next-a/x", "next-b/x"}
+
+
+async def test_the_detector_is_killed_with_a_circle_pending(apart: DeadlockTrial) -> None:
+    """The next one finds it, once; `antiphon locks` shows it while it is there, and afterwards as it was then."""
+    first = apart.detector()
+    await asyncio.to_thread(apart.runs, first)
+    async with apart.mesh("a") as ann, apart.mesh("b") as bob:
+        errors, _ = await circle(*two(ann, bob, "before"))
+        assert len(errors) == 1
+        first.kill()
+        first.wait()
+        pending = asyncio.create_task(circle(*two(ann, bob, "pending")))
+        await apart.waiting(2)
+        at_ms = int(time.time() * 1000)
+        shown = await asyncio.to_thread(apart.antiphon, "locks", "--json")
+        for _ in range(2):
+            apart.detector()
+        errors, _ = await pending
+        assert len(errors) == 1
+    assert len(apart.deadlocks()) == 2
+    assert sum(isinstance(one, LockRefused) for one in apart.events()) == 2
+    assert shown.returncode == 0, shown.stderr
+    document = json.loads(shown.stdout)
+    held = {
+        one["name"]: ([two["owner"] for two in one["holders"]], [two["owner"] for two in one["queue"]])
+        for one in document["locks"]
+    }
+    assert held == {"pending-a/x": (["ann"], ["bob"]), "pending-b/x": (["bob"], ["ann"])}
+    assert all(one["holders"][0]["token"] > 0 for one in document["locks"])
+    (core,) = document["deadlocks"]
+    assert {(one["owner"], *one["waits_for"]) for one in core} == {("ann", "bob"), ("bob", "ann")}
+    now, then = apart.antiphon("locks", "--json"), apart.antiphon("locks", "--json", "--at", iso(at_ms))
+    assert (json.loads(now.stdout)["locks"], json.loads(now.stdout)["deadlocks"]) == ([], [])
+    assert {**json.loads(then.stdout), "now_ms": 0, "locks": []} == {**document, "now_ms": 0, "locks": []}
+    assert "deadlock: " in apart.antiphon("locks", "--at", iso(at_ms)).stdout
+
+
+def iso(ms: int) -> str:
+    """Return a time as the command takes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms / 1000)) + f".{ms % 1000:03d}"
