@@ -82,14 +82,13 @@ class _Reading:
     """
 
     def __init__(self, at_ms: int | None) -> None:
-        from processors.coordination import CoordinationOptions
         from processors.core.coordination.lock_view import LockView
         from schemas.coordination import EVENTS_TOPIC
         from streams.codec import Codec
         from streams.settings import Settings
 
         self._settings = Settings()
-        self.topic = CoordinationOptions.environment().topic(EVENTS_TOPIC)
+        self.topic = self._settings.client.coordination_topic_prefix + EVENTS_TOPIC
         self.client = cluster_config(self._settings)
         self._at_ms = at_ms
         self._codec: Codec = Codec.from_settings(self._settings)

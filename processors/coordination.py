@@ -8,7 +8,7 @@ Answers, events, table and offset are one kafka transaction, so nobody learns of
 commits a single command at once; under load a thousand share a transaction. Leases end by timers of the partition.
 
 The number of partitions of the commands topic is for ever: with another one a domain moves to a partition that does not know its
-locks. Take a new topic (`ANTIPHON_COORDINATION_TOPIC_PREFIX`) and let everybody move. Records have the broker's time: those of
+locks. Take a new topic (`AGENT_COORDINATION_TOPIC_PREFIX`) and let everybody move. Records have the broker's time: those of
 a client whose clock is an hour ahead would be refused otherwise (`message.timestamp.after.max.ms`).
 """
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["TABLE", "CoordinationOptions", "register"]
 
 TABLE: Final = "coordination"
-ENV_PREFIX: Final = "ANTIPHON_COORDINATION_"
+ENV_PREFIX: Final = "AGENT_COORDINATION_"
 REPLY_TOPICS_MAX: Final = 100_000
 """Names of reply topics remembered: more than clusters have topics."""
 

@@ -178,7 +178,7 @@ class ClientSettings(Group):
     coordination_topic_prefix: str = Field(
         "",
         pattern=r"^[A-Za-z0-9._-]{0,200}$",
-        description="ANTIPHON_COORDINATION_TOPIC_PREFIX of the coordination processor that is asked.",
+        description="AGENT_COORDINATION_TOPIC_PREFIX of the coordination processor that is asked.",
     )
 
 

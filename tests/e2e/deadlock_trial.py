@@ -6,19 +6,20 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from processors.core.coordination.lock_view import LockView
-from processors.log_reader import LogReader
+from processors.log_reader import LogReader, LogRecord
 from schemas.catalogue import CATALOGUE
-from schemas.coordination import EVENTS_TOPIC
-from schemas.events import Event
+from schemas.coordination import EVENTS_TOPIC, LockRefused
+from schemas.coordination_answers import RequestRefused
 from schemas.waits import DEADLOCKS_TOPIC
 from streams.codec import Codec
 from tests.e2e.sync_trial import SyncTrial
-from tests.e2e.trial import read_committed, until
+from tests.e2e.trial import until
 
 FOUND_S = 1.0
 """Within which a deadlock is to be found and resolved."""
@@ -37,7 +38,7 @@ class DeadlockTrial(SyncTrial):
     policy: str = "youngest"
 
     def _start(self, program: str, *args: str, **settings: str) -> tuple[subprocess.Popen[bytes], Path]:
-        given = {"LOCK_ROLE": self.role, "ANTIPHON_COORDINATION_DEADLOCK_POLICY": self.policy}
+        given = {"LOCK_ROLE": self.role, "AGENT_COORDINATION_DEADLOCK_POLICY": self.policy}
         return super()._start(program, *args, **{**given, **settings})
 
     def detector(self) -> subprocess.Popen[bytes]:
@@ -63,18 +64,25 @@ class DeadlockTrial(SyncTrial):
 
         until(said, "the detector runs")
 
-    def deadlocks(self, partitions: int = 4) -> list[Any]:
+    def records(self, topic: str) -> Iterator[LogRecord]:
+        """Yield what is committed on a topic."""
+        with LogReader({"bootstrap.servers": self.servers}, group=f"{self.name}-reader") as reader:
+            yield from reader.read(self.prefix + topic)
+
+    def deadlocks(self) -> list[Any]:
         """Return all that were found."""
-        records = read_committed(self.servers, self.prefix + DEADLOCKS_TOPIC, partitions)
-        found: list[Event] = [CATALOGUE.decode(value) for *_, value in sorted(records, key=lambda one: one[:2])]
-        return found
+        return [CATALOGUE.decode(record.value or b"") for record in self.records(DEADLOCKS_TOPIC)]
+
+    def victims(self) -> list[Any]:
+        """Return the refusals that end deadlocks."""
+        told: list[Any] = [CATALOGUE.decode(record.value or b"") for record in self.records(EVENTS_TOPIC)]
+        return [one for one in told if isinstance(one, LockRefused | RequestRefused) and one.code == "victim"]
 
     def view(self) -> LockView:
         """Return who holds and who waits, as told so far."""
         view, codec = LockView(), Codec()
-        with LogReader({"bootstrap.servers": self.servers}, group=f"{self.name}-reader") as reader:
-            for record in reader.read(self.prefix + EVENTS_TOPIC):
-                view.take(codec.type_of(record), codec.read(record), record.timestamp)
+        for record in self.records(EVENTS_TOPIC):
+            view.take(codec.type_of(record), codec.read(record), record.timestamp)
         return view
 
     async def waiting(self, count: int) -> None:
@@ -83,6 +91,9 @@ class DeadlockTrial(SyncTrial):
 
     def antiphon(self, *args: str) -> subprocess.CompletedProcess[str]:
         """Run a command."""
-        given = {"ANTIPHON_KAFKA__BOOTSTRAP_SERVERS": self.servers, "ANTIPHON_COORDINATION_TOPIC_PREFIX": self.prefix}
+        given = {
+            "ANTIPHON_KAFKA__BOOTSTRAP_SERVERS": self.servers,
+            "ANTIPHON_CLIENT__COORDINATION_TOPIC_PREFIX": self.prefix,
+        }
         command = [str(Path(sys.executable).with_name("antiphon")), *args]
         return subprocess.run(command, env=os.environ | given, capture_output=True, text=True, timeout=60, check=False)

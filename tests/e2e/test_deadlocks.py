@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from schemas.coordination import LockRefused
 from streams.broker import EmbeddedBroker
 from streams.client import Mesh
 from streams.coordination import DeadlockError, LockLost, LockTimedOut
@@ -28,7 +28,7 @@ def trial(kafka: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> It
         yield made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def apart(kafka: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeadlockTrial]:
     """A worker that does not look for deadlocks: detectors are processes of their own."""
     with DeadlockTrial(kafka.bootstrap_servers, tmp_path_factory.mktemp("apart"), role="coordination") as made:
@@ -84,7 +84,7 @@ async def test_two_in_a_circle_across_two_domains(trial: DeadlockTrial) -> None:
         ("bob", "ann", "two-a/x"),
     }
     assert (found.kind, found.policy, found.reason) == ("locks", "youngest", error.reason)
-    assert all(found.time_ms - 5_000 < one.since_ms <= found.time_ms for one in found.waits)
+    assert all(0 < time.time() * 1000 - one.since_ms < 60_000 for one in found.waits)
 
 
 async def test_three_in_a_circle_with_a_semaphore(trial: DeadlockTrial) -> None:
@@ -126,34 +126,34 @@ async def test_timeouts_and_leases_that_end_are_no_deadlocks(apart: DeadlockTria
     async with apart.mesh("a") as ann, apart.mesh("b") as bob:
 
         async def tries(first: Held, second: Held, error: type[Exception] | None) -> None:
-            try:
+            with pytest.raises(error) if error else contextlib.nullcontext():
                 async with first:
                     have.append(None)
-                    while len(have) < 2:
-                        await asyncio.sleep(0)
+                    if len(have) == 2:
+                        both.set()
+                    await both.wait()
                     async with second:
                         pass
-            except (LockTimedOut, LockLost) as raised:
-                assert error is not None
-                assert isinstance(raised, error)
-            else:
-                assert error is None
 
+        both = asyncio.Event()
         have: list[None] = []
         await asyncio.gather(
             tries(ann.lock("t-a", owner="ann"), ann.lock("t-b", owner="ann", wait_s=0.3), LockTimedOut),
             tries(bob.lock("t-b", owner="bob"), bob.lock("t-a", owner="bob"), None),
         )
         have.clear()
+        both.clear()
         await asyncio.gather(
             tries(ann.lock("l-a", owner="ann", lease_s=0.3, renew=False), ann.lock("l-b", owner="ann"), LockLost),
             tries(bob.lock("l-b", owner="bob"), bob.lock("l-a", owner="bob"), None),
         )
-        apart.detector()
+        detector = apart.detector()
         errors, _ = await circle(*two(ann, bob, "next"))
     assert len(errors) == 1
     (found,) = apart.deadlocks()
     assert {one.name for one in found.waits} == {"next-a/x", "next-b/x"}
+    detector.kill()
+    detector.wait()
 
 
 async def test_the_detector_is_killed_with_a_circle_pending(apart: DeadlockTrial) -> None:
@@ -163,6 +163,7 @@ async def test_the_detector_is_killed_with_a_circle_pending(apart: DeadlockTrial
     async with apart.mesh("a") as ann, apart.mesh("b") as bob:
         errors, _ = await circle(*two(ann, bob, "before"))
         assert len(errors) == 1
+        before = len(apart.deadlocks())
         first.kill()
         first.wait()
         pending = asyncio.create_task(circle(*two(ann, bob, "pending")))
@@ -173,8 +174,8 @@ async def test_the_detector_is_killed_with_a_circle_pending(apart: DeadlockTrial
             apart.detector()
         errors, _ = await pending
         assert len(errors) == 1
-    assert len(apart.deadlocks()) == 2
-    assert sum(isinstance(one, LockRefused) for one in apart.events()) == 2
+    assert len(apart.deadlocks()) == before + 1
+    assert len(apart.victims()) == before + 1
     assert shown.returncode == 0, shown.stderr
     document = json.loads(shown.stdout)
     held = {
@@ -185,10 +186,11 @@ async def test_the_detector_is_killed_with_a_circle_pending(apart: DeadlockTrial
     assert all(one["holders"][0]["token"] > 0 for one in document["locks"])
     (core,) = document["deadlocks"]
     assert {(one["owner"], *one["waits_for"]) for one in core} == {("ann", "bob"), ("bob", "ann")}
-    now, then = apart.antiphon("locks", "--json"), apart.antiphon("locks", "--json", "--at", iso(at_ms))
-    assert (json.loads(now.stdout)["locks"], json.loads(now.stdout)["deadlocks"]) == ([], [])
-    assert {**json.loads(then.stdout), "now_ms": 0, "locks": []} == {**document, "now_ms": 0, "locks": []}
-    assert "deadlock: " in apart.antiphon("locks", "--at", iso(at_ms)).stdout
+    now, then = apart.antiphon("locks"), apart.antiphon("locks", "--json", "--at", iso(at_ms))
+    assert "nobody holds or waits for anything" in now.stdout
+    replayed = json.loads(then.stdout)
+    assert (replayed["graph"], replayed["deadlocks"]) == (document["graph"], document["deadlocks"])
+    assert [one["holders"][0]["token"] for one in replayed["locks"]] == [one["holders"][0]["token"] for one in document["locks"]]
 
 
 def iso(ms: int) -> str:
