@@ -29,6 +29,7 @@ from streams.coordination.pools import AgentInfo, AgentPool, PoolStanding
 from streams.coordination.queues import WorkQueue
 from streams.coordination.semaphores import Permits, Semaphore
 from streams.coordination.tasks import Task
+from streams.coordination.waits import ToldWait
 
 __all__ = [
     "Agent",
@@ -66,6 +67,7 @@ __all__ = [
     "TaskFailed",
     "TaskHandle",
     "TaskLost",
+    "ToldWait",
     "WaitRefused",
     "WaitTimedOut",
     "WorkQueue",

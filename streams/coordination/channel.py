@@ -60,7 +60,7 @@ class Channel:
         self._log, self.codec, self._sender = log_, codec, sender
         self._replies = service + REPLIES_SUFFIX
         self._source = source
-        self._topic, self._events = topic_prefix + COMMANDS_TOPIC, topic_prefix + EVENTS_TOPIC
+        self._prefix, self._topic = topic_prefix, topic_prefix + COMMANDS_TOPIC
         self._listeners: dict[str, Callable[[Answer | AntiphonError], None]] = {}
         self._feed: Feed | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -98,9 +98,19 @@ class Channel:
             self._reply_headers = ((REPLY_TO, self._replies.encode()), (REPLY_PARTITION, str(partition).encode()))
             self._reader = asyncio.ensure_future(self._listen(feed))
 
-    def events_feed(self) -> Feed:
-        """Return a reader of what everybody is told from now on."""
-        return self._log.feed(FeedOptions(TopicPattern.parse(self._events), None, "latest"))
+    def events_feed(self, topic: str = EVENTS_TOPIC) -> Feed:
+        """Return a reader of what everybody is told from now on, on this topic of coordination."""
+        return self._log.feed(FeedOptions(TopicPattern.parse(self._prefix + topic), None, "latest"))
+
+    async def tell(self, event: Event) -> None:
+        """Tell everybody, and wait until all replicas have it.
+
+        Raises:
+            AntiphonError: It was not delivered.
+        """
+        stamped = event.stamped(id=self.new_id(), source=self._source, time_ms=time.time_ns() // 1_000_000)
+        encoded = self.codec.encode(stamped, topic=self._prefix + EVENTS_TOPIC)
+        await self._sender.send(Outgoing(encoded.topic, encoded.key, encoded.value, tuple(encoded.headers)))
 
     def listen(self, call: str, listener: Callable[[Answer | AntiphonError], None]) -> None:
         """Call `listener` with every answer to a call, and with the error that ends the reading of answers."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from streams.coordination.pools import AgentPool
     from streams.coordination.queues import WorkQueue
     from streams.coordination.semaphores import Semaphore
+    from streams.coordination.waits import ToldWait
 
 __all__ = ["Coordination"]
 
@@ -99,6 +100,31 @@ class Coordination:
         from streams.coordination.semaphores import Semaphore
 
         return Semaphore(self.session, name, capacity=capacity)
+
+    def waiting_for(
+        self, owners: str | Collection[str], *, owner: str = "", kind: str = "wait", domain: str = "", priority: int = 0
+    ) -> ToldWait:
+        """Tell that an owner waits for others in a block, in a way of its own, so that deadlocks through it are found.
+
+            async with mesh.waiting_for(["bob"], owner="ann", kind="saga"):
+                await reply                                   # cancelled where ann is to give up: DeadlockError
+
+        Args:
+            owners: Those that it waits for; each of them can keep it waiting.
+            owner: Who waits; the running task unless given.
+            kind: What the wait is called: "transaction", "saga".
+            domain: The key of its events; the owner unless given.
+            priority: Where victims are chosen by it, a lower one gives up first.
+
+        Raises:
+            DeadlockError: (Leaving the block.) It was chosen to give up; the block was cancelled.
+            BrokerError: It could not be told.
+        """
+        from streams.coordination.waits import ToldWait
+
+        names = (owners,) if isinstance(owners, str) else tuple(owners)
+        who = owner or self.session.owner()
+        return ToldWait(self.session, names, owner=who, kind=kind, domain=domain or who, priority=priority)
 
     def barrier(self, name: str, *, parties: int) -> Barrier:
         """Return a barrier: `await mesh.barrier("phase-1", parties=3).wait(timeout_s=60)`.

@@ -14,6 +14,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final, Self
 
+from schemas.coordination import EVENTS_TOPIC
 from schemas.errors import AntiphonError, SchemaError
 from streams.errors import BrokerError
 
@@ -36,19 +37,20 @@ class News:
     """The reader of one mesh; opened with its first observer, and closed with the last.
 
     Args:
-        channel: Knows the topic.
+        channel: Reads topics of coordination.
+        topic: Which.
     """
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, channel: Channel, topic: str = EVENTS_TOPIC) -> None:
+        self._channel, self._topic = channel, topic
         self._followers: set[Following] = set()
         self._feed: Feed | None = None
         self._reader: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
 
-    def follow(self, name: str, kinds: Collection[str]) -> Following:
-        """Return an iterator over the events of these types about this name; it begins where its block begins."""
-        return Following(self, name, frozenset(kinds))
+    def follow(self, name: str, kinds: Collection[str], *, field: str = "name") -> Following:
+        """Return an iterator over the events of these types whose field has this name; it begins where its block begins."""
+        return Following(self, name, frozenset(kinds), field)
 
     async def add(self, one: Following) -> None:
         """Begin to tell an observer."""
@@ -56,7 +58,7 @@ class News:
             if self._reader is None or self._reader.done():
                 if self._feed is not None:  # the reader ended with an error: begin anew
                     await self._feed.close()
-                feed = self._feed = self._channel.events_feed()
+                feed = self._feed = self._channel.events_feed(self._topic)
                 await feed.start()
                 self._reader = asyncio.ensure_future(self._read(feed))
             self._followers.add(one)
@@ -113,8 +115,8 @@ class News:
 class Following:
     """One observer; made by `News.follow`."""
 
-    def __init__(self, news: News, name: str, kinds: frozenset[str]) -> None:
-        self.kinds = kinds
+    def __init__(self, news: News, name: str, kinds: frozenset[str], field: str = "name") -> None:
+        self.kinds, self._field = kinds, field
         self._news, self._name = news, name
         self._told: deque[Answer] = deque()
         self._error: AntiphonError | None = None
@@ -122,7 +124,7 @@ class Following:
 
     def tell(self, answer: Answer) -> None:
         """Take an event."""
-        if answer[1].get("name") != self._name or self._error is not None:
+        if answer[1].get(self._field) != self._name or self._error is not None:
             return
         if len(self._told) >= BEHIND_MAX:
             self.fail(AntiphonError(f"an observer of {self._name} is {BEHIND_MAX} events behind: begin anew, and be quicker"))

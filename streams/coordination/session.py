@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from schemas.errors import AntiphonError
+from schemas.waits import DEADLOCKS_TOPIC
 from streams.coordination.news import News
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Session:
         self.channel, self.answer_s = channel, answer_s
         self.held: set[Lease] = set()
         self.news = News(channel)
+        self.deadlocks = News(channel, DEADLOCKS_TOPIC)
         self._name = name
         self._numbers = itertools.count(1)
         self._owners: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
@@ -56,4 +58,5 @@ class Session:
             with contextlib.suppress(AntiphonError):
                 await self.channel.send(lease.release_command(), self.channel.new_id())
         await self.news.close()
+        await self.deadlocks.close()
         await self.channel.close()

@@ -106,7 +106,7 @@ async def test_an_upgrade_in_a_circle(trial: DeadlockTrial) -> None:
     """Ann and bob share a document; ann wants to write it, and bob wants what ann has."""
     async with trial.mesh("a") as mesh, mesh.lock("up-a/doc", mode="shared", owner="ann"), mesh.lock("up-b", owner="ann"):
         began = time.monotonic()
-        upgrade = asyncio.create_task(anext_of(mesh.lock("up-a/doc", owner="ann")))
+        upgrade = asyncio.create_task(taken(mesh.lock("up-a/doc", owner="ann")))
         async with mesh.lock("up-a/doc", mode="shared", owner="bob"):
             with pytest.raises(DeadlockError, match="ann waits for up-a/doc, which bob holds"):
                 async with mesh.lock("up-b", owner="bob"):
@@ -115,10 +115,28 @@ async def test_an_upgrade_in_a_circle(trial: DeadlockTrial) -> None:
         assert time.monotonic() - began < 2 * FOUND_S
 
 
-async def anext_of(held: Held) -> None:
+async def taken(held: Held) -> None:
     """Take a lock and give it back."""
     async with held:
         pass
+
+
+async def test_a_wait_that_is_told(trial: DeadlockTrial) -> None:
+    """A saga of ann's waits for bob, who waits for a lock of hers: the saga came last, is told, and its block is cancelled."""
+    async with trial.mesh("a") as mesh, mesh.lock("told-old", owner="bob"), mesh.lock("told-a", owner="ann"):
+
+        async def saga() -> None:
+            async with mesh.waiting_for("bob", owner="ann", kind="saga"):
+                await asyncio.Event().wait()
+
+        bob = asyncio.create_task(taken(mesh.lock("told-a", owner="bob")))
+        with pytest.raises(DeadlockError, match=r"ann waits for bob \(saga\)"):
+            await saga()
+        async with mesh.waiting_for("cyd", owner="ann") as wait:
+            await wait.now_for("dan")
+        assert not bob.done()
+    await bob
+    assert "told" not in {key[0] for key in trial.view().requests}
 
 
 async def test_timeouts_and_leases_that_end_are_no_deadlocks(apart: DeadlockTrial) -> None:

@@ -50,7 +50,7 @@ class Channel:
         self.reads = 0
         self.codec = self
 
-    def events_feed(self) -> Feed:
+    def events_feed(self, topic: str = "") -> Feed:
         self.feeds.append(Feed())
         return self.feeds[-1]
 
