@@ -123,19 +123,20 @@ async def taken(held: Held) -> None:
 
 async def test_a_wait_that_is_told(trial: DeadlockTrial) -> None:
     """A saga of ann's waits for bob, who waits for a lock of hers: the saga came last, is told, and its block is cancelled."""
-    async with trial.mesh("a") as mesh, mesh.lock("told-old", owner="bob"), mesh.lock("told-a", owner="ann"):
+    async with trial.mesh("a") as mesh, mesh.lock("told-old", owner="bob"):
 
         async def saga() -> None:
             async with mesh.waiting_for("bob", owner="ann", kind="saga"):
                 await asyncio.Event().wait()
 
-        bob = asyncio.create_task(taken(mesh.lock("told-a", owner="bob")))
-        with pytest.raises(DeadlockError, match=r"ann waits for bob \(saga\)"):
-            await saga()
-        async with mesh.waiting_for("cyd", owner="ann") as wait:
-            await wait.now_for("dan")
-        assert not bob.done()
-    await bob
+        async with mesh.lock("told-a", owner="ann"):
+            bob = asyncio.create_task(taken(mesh.lock("told-a", owner="bob")))
+            with pytest.raises(DeadlockError, match=r"ann waits for bob \(saga\)"):
+                await saga()
+            async with mesh.waiting_for("cyd", owner="ann") as wait:
+                await wait.now_for("dan")
+            assert not bob.done()
+        await bob
     assert "told" not in {key[0] for key in trial.view().requests}
 
 
