@@ -1,0 +1,229 @@
+"""Single deadlocks, and what looks like one: who is told what, who is chosen, and what is left alone."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from processors.core.coordination.components import components
+from processors.core.coordination.deadlock_graph import cores
+from processors.core.coordination.deadlocks import AGAIN_MS, GIVES_UP_MS, Deadlock, Detector, Policy
+from processors.core.coordination.lock_report import dot, report
+from processors.core.coordination.lock_view import LockView
+
+T = 1_000_000
+
+
+class Log:
+    """Events as they come, and a detector that reads them."""
+
+    def __init__(self, policy: Policy = "youngest") -> None:
+        self.detector = Detector(LockView(), policy=policy, nonce="n")
+        self.now_ms = T
+
+    def take(self, kind: str, name: str, request_id: str, owner: str = "", **fields: Any) -> None:
+        self.now_ms += 1
+        names = {"resources": [name]} if kind.startswith("lock.") else {"name": name, "primitive": "semaphores"}
+        rest = {"mode": "exclusive", "priority": 0, "order": [1, self.now_ms], "tokens": [self.now_ms], "token": self.now_ms}
+        given = {**names, **rest, "expires_ms": self.now_ms + 30_000, "code": "cancelled", **fields}
+        self.detector.take(kind, {"domain": name[0], "request_id": request_id, "owner": owner, **given}, self.now_ms)
+
+    def has(self, owner: str, name: str, **fields: Any) -> None:
+        self.take("lock.granted", name, f"{owner}-{name}", owner, **fields)
+
+    def wants(self, owner: str, name: str, **fields: Any) -> None:
+        self.take("lock.queued", name, f"{owner}-{name}", owner, **fields)
+
+    def has_permits(self, owner: str, name: str, permits: int) -> None:
+        self.take("semaphore.granted", name, f"{owner}-{name}", owner, permits=permits)
+
+    def wants_permits(self, owner: str, name: str, permits: int, capacity: int) -> None:
+        self.take("request.queued", name, f"{owner}-{name}+", owner, permits=permits, capacity=capacity)
+
+    def step(self) -> tuple[list[tuple[str, str]], list[Deadlock]]:
+        checks, found = self.detector.step(self.now_ms)
+        return [(one.domain, one.check_id) for one in checks], found
+
+    def found(self) -> list[Deadlock]:
+        """Answer every check at once."""
+        checks, found = self.step()
+        for domain, check_id in checks:
+            self.detector.take("wait.checked", {"domain": domain, "request_id": check_id}, self.now_ms)
+        return [*found, *self.step()[1]]
+
+
+def pair(log: Log) -> None:
+    """Ann and bob, each with what the other one wants; bob came last and has two."""
+    log.has("ann", "a")
+    log.has("bob", "b")
+    log.has("bob", "c")
+    log.wants("ann", "b", priority=1)
+    log.wants("bob", "a", priority=2)
+
+
+@pytest.mark.parametrize(
+    ("policy", "victim", "why"),
+    [
+        ("youngest", "bob", "it began last"),
+        ("fewest_locks", "ann", "it has the fewest locks"),
+        ("lowest_priority", "ann", "it has the lowest priority"),
+    ],
+)
+def test_the_victim_is_chosen_by_policy_and_told_all(policy: Policy, victim: str, why: str) -> None:
+    """The whole cycle is in the reason, and why it was this one."""
+    log = Log(policy)
+    pair(log)
+    (found,) = log.found()
+    assert found.victim.owner == victim
+    assert found.reason in {
+        f"deadlock: ann waits for b, which bob holds; bob waits for a, which ann holds. {victim} is to give up: {why}",
+        f"deadlock: bob waits for a, which ann holds; ann waits for b, which bob holds. {victim} is to give up: {why}",
+    }
+
+
+def test_nothing_is_found_before_all_domains_have_answered() -> None:
+    """Each domain is asked once, and again where no answer comes."""
+    log = Log()
+    pair(log)
+    checks, found = log.step()
+    assert (checks, found) == ([("a", "n.1"), ("b", "n.1")], [])
+    log.detector.take("wait.checked", {"domain": "a", "request_id": "n.1"}, log.now_ms)
+    log.detector.take("wait.checked", {"domain": "b", "request_id": "another's"}, log.now_ms)
+    assert log.step() == ([], [])
+    log.now_ms += AGAIN_MS
+    assert log.step() == ([("b", "n.1")], [])
+
+
+def test_waits_that_were_not_there_at_one_time_are_no_deadlock() -> None:
+    """Ann's wait had timed out before bob's began; of that the detector hears last."""
+    log = Log()
+    pair(log)
+    checks, _ = log.step()
+    log.take("lock.timed_out", "b", "ann-b", "ann")
+    for domain, check_id in checks:
+        log.detector.take("wait.checked", {"domain": domain, "request_id": check_id}, log.now_ms)
+    assert log.step() == ([], [])
+
+
+def test_a_victim_is_chosen_once_and_anew_only_where_it_does_not_listen() -> None:
+    """Until its end is told it counts as gone."""
+    log = Log()
+    pair(log)
+    assert len(log.found()) == 1
+    log.has("cyd", "d")
+    assert log.found() == []
+    log.now_ms += GIVES_UP_MS
+    assert [one.victim.owner for one in log.found()] == ["bob"]
+    log.take("lock.refused", "a", "bob-a", "bob", code="victim")
+    assert log.found() == []
+    assert not log.detector.victims
+
+
+def test_an_owner_alone_is_no_deadlock() -> None:
+    """Who has all permits and asks for more may be two tasks of one name."""
+    log = Log()
+    log.has_permits("ann", "a", 2)
+    log.wants_permits("ann", "a", 1, 2)
+    assert log.found() == []
+
+
+def test_an_owner_with_several_waits_is_stuck_when_all_of_them_are() -> None:
+    """While ann may go on with one of them she may give back what bob waits for."""
+    log = Log()
+    pair(log)
+    log.has("cyd", "e")
+    log.wants("ann", "e")
+    assert log.found() == []
+    log.wants("cyd", "a")
+    (found,) = log.found()
+    assert found.core.owners == {"ann", "bob", "cyd"}
+
+
+def test_those_that_only_stand_between_are_not_in_it() -> None:
+    """Dan waits between bob and eve in a queue: if he gave up, that would help nobody."""
+    log = Log()
+    log.has("eve", "xy")
+    log.take("lock.queued", "xx", "bob", "bob", resources=["xx", "xy"])
+    log.wants("dan", "xx")
+    log.wants("eve", "xx")
+    (found,) = log.found()
+    assert found.core.owners == {"bob", "eve"}
+    assert "eve waits for xx behind bob" in found.reason
+
+
+def test_permits_of_several_holders() -> None:
+    """Three have the permits; two of them wait in the circle, and the third can give enough back, until it waits too."""
+    log = Log()
+    for owner in ("bob", "cyd", "dan"):
+        log.has_permits(owner, "s", 1)
+    log.has("ann", "a")
+    log.wants_permits("ann", "s", 1, 3)
+    log.wants("bob", "a")
+    log.wants("cyd", "a")
+    assert log.found() == []
+    log.wants("dan", "a")
+    (found,) = log.found()
+    assert found.core.owners == {"ann", "bob", "cyd", "dan"}
+    assert "ann waits for permits of s, which bob, cyd and dan hold" in found.reason
+    assert "cyd waits for a behind bob" not in found.reason
+
+
+def test_a_queue_of_ten_thousand_is_no_burden() -> None:
+    """A look at it takes less than a look may; and a deadlock behind it is told without those that wait."""
+    log = Log()
+    log.has("bob", "b")
+    for number in range(10_000):
+        log.wants(f"w{number}", "b")
+    log.has("ann", "a")
+    log.wants("ann", "b")
+    began = time.process_time()
+    assert cores(log.detector.view) == []
+    log.wants("bob", "a")
+    (core,) = cores(log.detector.view)
+    assert core.owners == {"ann", "bob"}
+    assert time.process_time() - began < 2.0
+
+
+def test_a_long_circle_is_found_whole() -> None:
+    """Fifty in a circle; sixteen waits are told in words."""
+    log = Log()
+    for number in range(50):
+        log.has(f"o{number}", f"{number}")
+    for number in range(50):
+        log.wants(f"o{number}", f"{(number + 1) % 50}")
+    (found,) = log.found()
+    assert len(found.core.owners) == 50
+    assert "and 34 more waits" in found.reason
+
+
+def test_components_lead_from_the_ends() -> None:
+    """Those that lead nowhere come first, and cycles are together."""
+    assert components({"a": ["b"], "b": ["c", "a"], "c": ["d"], "d": ["d"]}) == [{"d"}, {"c"}, {"a", "b"}]
+
+
+def test_the_report_and_its_picture() -> None:
+    """Holders, queues, ages, the graph and its deadlocks; odd names do not break the picture."""
+    log = Log()
+    pair(log)
+    log.has_permits("cyd", "gpu", 2)
+    log.wants_permits('d"an', "gpu", 1, 2)
+    log.detector.take(
+        "wait.began",
+        {"domain": "s", "request_id": "w", "owner": "saga", "kind": "saga", "waits_for": ["cyd"], "priority": 0},
+        log.now_ms,
+    )
+    found = report(log.detector.view, log.now_ms + 500)
+    assert [one["name"] for one in found["locks"]] == ["a", "b", "c"]
+    (gpu,) = found["semaphores"]
+    assert (gpu["capacity"], gpu["out"], gpu["holders"][0]["permits"], gpu["queue"][0]["owner"]) == (2, 2, 2, 'd"an')
+    assert found["locks"][0]["holders"][0]["age_ms"] == log.now_ms + 500 - T - 1
+    assert found["locks"][0]["holders"][0]["token"] == T + 1
+    assert [one["waits_for"] for one in found["told"]] == [["cyd"]]
+    assert {(one["owner"], *one["waits_for"]) for one in found["deadlocks"][0]} == {("ann", "bob"), ("bob", "ann")}
+    lines = dot(found).splitlines()
+    assert '  "ann" -> "bob" [label="b", color=red, penwidth=2];' in lines
+    assert '  "d\\"an" -> "cyd" [label="gpu"];' in lines
+    assert [one["name"] for one in report(log.detector.view, T, prefix="a")["locks"]] == ["a"]
+    assert [one["name"] for one in report(log.detector.view, T, contended=True)["locks"]] == ["a", "b"]
