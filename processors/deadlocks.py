@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
@@ -43,6 +44,8 @@ PARTITION: Final = 0
 """Of `coordination.deadlocks`: the only one that is used."""
 LOOK_MS: Final = 50
 """Between two looks: a twentieth of the second within which a deadlock is to be found. A look that finds none writes nothing."""
+PAUSE_SHARE: Final = 3
+"""A long look is followed by a pause so many times as long: with tens of thousands that wait one takes a tenth of a second."""
 CHECKPOINT_MS: Final = 5_000
 """Between two checkpoints: a worker that takes over reads again what was told since, seconds of full load."""
 CHUNK: Final = 500
@@ -94,14 +97,16 @@ class Watch:
             batch.wake_at(batch.now_ms + 1_000)
             return
         events = await self._read(self._detector, self._following)
+        began = time.monotonic()
         checks, found = self._detector.step(batch.now_ms)
+        pause_ms = LOOK_MS + int((time.monotonic() - began) * 1000 * PAUSE_SHARE)
         for check in checks:
             batch.publish(CheckWaits(domain=check.domain, request_id=check.check_id), topic=self._commands)
         for deadlock in found:
             self._tell(batch, deadlock)
         self._mark = mark
         self._keep(rows, batch.now_ms, bool(found))
-        batch.wake_at(batch.now_ms + (1 if events >= LOOK_EVENTS_MAX else LOOK_MS))
+        batch.wake_at(batch.now_ms + (1 if events >= LOOK_EVENTS_MAX else pause_ms))
 
     def rest(self) -> None:
         """Read no more, until the next look."""

@@ -235,8 +235,8 @@ def _may_be(view: LockView) -> bool:
 def smallest(view: LockView, part: AbstractSet[str]) -> Core | None:
     """Return a deadlock among some owners with nobody in it who is not needed.
 
-    Ever smaller groups are left out and kept out where that leaves a deadlock (Zeller 2002: ddmin), all that hold nothing first: of
-    a long queue seldom anybody is needed.
+    Ever smaller groups are left out and kept out where that leaves a deadlock (Zeller 2002: ddmin). First all that hold nothing:
+    of a long queue seldom anybody is needed.
     """
     reasons = stuck(view, part & view.holding_of.keys(), near=False) or stuck(view, part, near=False)
     size, looks = len(reasons) // 2, 0
