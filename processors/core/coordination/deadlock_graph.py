@@ -218,10 +218,10 @@ def cores(view: LockView, without: AbstractSet[str] = frozenset()) -> list[Core]
         leads = {
             owner: {one for found in mine.values() for edge in found for one in edge.owners} for owner, mine in reasons.items()
         }
-        for part in components(leads):
-            if core := smallest(view, part):
-                found.append(core)
-                rest -= core.owners
+        parts = [core for part in components(leads) if (core := smallest(view, part))]
+        assert parts, "a part that leads nowhere else is stuck in itself"
+        found += parts
+        rest = rest.difference(*(core.owners for core in parts))
     return found
 
 

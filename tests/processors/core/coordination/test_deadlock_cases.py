@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from processors.core.coordination.components import components
-from processors.core.coordination.deadlock_graph import cores
+from processors.core.coordination.deadlock_graph import cores, edges
 from processors.core.coordination.deadlocks import AGAIN_MS, GIVES_UP_MS, Deadlock, Detector, Policy
 from processors.core.coordination.lock_report import dot, report
 from processors.core.coordination.lock_view import LockView
@@ -227,3 +227,68 @@ def test_the_report_and_its_picture() -> None:
     assert '  "d\\"an" -> "cyd" [label="gpu"];' in lines
     assert [one["name"] for one in report(log.detector.view, T, prefix="a")["locks"]] == ["a"]
     assert [one["name"] for one in report(log.detector.view, T, contended=True)["locks"]] == ["a", "b"]
+
+
+def test_another_wait_besides_is_another_state() -> None:
+    """What was suspected of ann with one wait says nothing of ann with two."""
+    log = Log()
+    pair(log)
+    checks, _ = log.step()
+    log.has("cyd", "e")
+    log.wants("ann", "e")
+    for domain, check_id in checks:
+        log.detector.take("wait.checked", {"domain": domain, "request_id": check_id}, log.now_ms)
+    assert log.step() == ([], [])
+
+
+def test_a_reason_that_has_come_back_is_another_one() -> None:
+    """Bob's lease has ended and he has the lock by another grant: in between there may have been no deadlock."""
+    log = Log()
+    pair(log)
+    checks, _ = log.step()
+    log.take("lock.expired", "b", "bob-b", "bob")
+    log.take("lock.granted", "b", "bob-again", "bob")
+    for domain, check_id in checks:
+        log.detector.take("wait.checked", {"domain": domain, "request_id": check_id}, log.now_ms)
+    assert log.step() == ([("a", "n.2"), ("b", "n.2")], [])
+
+
+def test_permits_that_were_free_in_between() -> None:
+    """The capacity was more for a moment, so the permits that are missing are so anew."""
+    log = Log()
+    log.has_permits("ann", "s", 2)
+    log.has("bob", "b")
+    log.wants("ann", "b")
+    log.wants_permits("bob", "s", 1, 2)
+    checks, _ = log.step()
+    for capacity in (3, 2):
+        log.take("semaphore.resized", "s", f"resize-{capacity}", "operator", capacity=capacity)
+    for domain, check_id in checks:
+        log.detector.take("wait.checked", {"domain": domain, "request_id": check_id}, log.now_ms)
+    assert log.step() == ([("b", "n.2"), ("s", "n.2")], [])
+
+
+@pytest.mark.parametrize("capacity", [0, 1])
+def test_permits_that_there_are_not(capacity: int) -> None:
+    """Who asks for more than there are waits for an operator, or has been refused, which is told next."""
+    log = Log()
+    log.has_permits("ann", "s", 2)
+    log.has("bob", "b")
+    log.wants("ann", "b")
+    log.wants_permits("bob", "s", 2, capacity)
+    assert log.found() == []
+
+
+def test_those_that_share_do_not_wait_for_each_other() -> None:
+    """Of those that go first only they count that conflict, whoever is left out of account."""
+    log = Log()
+    log.has("zoe", "x")
+    for owner, mode in (("ann", "shared"), ("bob", "exclusive"), ("cyd", "shared"), ("dan", "shared")):
+        log.wants(owner, "x", mode=mode)
+    view = log.detector.view
+    dan = view.requests["locks", "x", "dan-x"]
+    everybody = {"ann", "bob", "cyd", "dan", "zoe"}
+    assert [edge.owners for edge in edges(view, dan, everybody)] == [("zoe",), ("bob",)]
+    assert [edge.owners for edge in edges(view, dan, everybody, near=True)] == [("zoe",), ("bob",)]
+    assert [edge.owners for edge in edges(view, dan, everybody - {"bob"})] == [("zoe",)]
+    assert edges(view, dan, {"ann", "cyd", "dan"}) == []
