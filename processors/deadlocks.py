@@ -88,12 +88,14 @@ class Watch:
     async def look(self, batch: Batch, rows: View) -> None:
         """Read what has come, and do what it asks for."""
         mark = rows.get(MARK, "")
-        if self._detector is None or self._following is None or self._mark != mark:
+        known, self._mark = self._mark, None  # until this look is done: what raises leaves a memory that nobody trusts
+        if self._detector is None or self._following is None or known != mark:
             self._load(rows)
         assert self._detector is not None
         assert self._following is not None
         self._rest_later()
         if not self._following.begin():
+            self._mark = mark
             batch.wake_at(batch.now_ms + 1_000)
             return
         events = await self._read(self._detector, self._following)
@@ -124,7 +126,6 @@ class Watch:
         self._detector = Detector(view, policy=self._policy, nonce=f"check.{secrets.token_hex(6)}", victims=victims)
         offsets = dict(rows.get(OFFSETS, ()))
         self._following = Following(self._app.options.client, self._events, offsets)
-        self._mark = rows.get(MARK, "")
 
     async def _read(self, detector: Detector, following: Following) -> int:
         codec, count = self._app.codec, 0

@@ -34,7 +34,7 @@ LOOKS_MAX: Final = 100_000
 """Looks at owners while a deadlock is made smaller: about a second. One of more than 200 may be told with some too many."""
 
 Reasons = dict[str, dict[Key, list["Edge"]]]
-"""For each owner that is stuck, why each of its requests is; a reason that lies with others first."""
+"""For each owner that is stuck, why each of its requests is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,8 @@ class Core:
         return tuple(sorted({key[1] for edge in self.edges for key in (edge.request, *edge.by)}))
 
     def holds(self, view: LockView) -> bool:
-        """Return whether each of its reasons is still one, and none of its owners waits for anything else besides."""
-        owners, requests = self.owners, {edge.request for edge in self.edges}
-        if any(view.waiting_of.get(owner, {}).keys() - requests for owner in owners):
-            return False
+        """Return whether each of its reasons is still one."""
+        owners = self.owners
         for edge in self.edges:
             request = view.waiting(edge.request)
             if request is None or edge not in edges(view, request, owners):
@@ -97,7 +95,7 @@ class Core:
 
 
 def edges(view: LockView, request: Request, among: AbstractSet[str], *, near: bool = False) -> list[Edge]:
-    """Return the reasons why a waiting request is stuck among some owners; the same in every run, those with others first.
+    """Return the reasons why a waiting request is stuck among some owners; the same in every run.
 
     Args:
         view: The state.
@@ -107,15 +105,11 @@ def edges(view: LockView, request: Request, among: AbstractSet[str], *, near: bo
             with one request nothing is missed, and a queue of n costs n looks.
     """
     if request.key[0] == LOCKS:
-        found = list(_at_locks(view, request, among, near))
-    elif request.key[0] == SEMAPHORES:
-        found = list(_at_semaphore(view, request, among, near))
-    else:
-        told = [one for one in request.waits_for if one in among and one != request.owner]
-        found = [Edge(request.owner, request.key, "", (one,), (), "told", request.number) for one in told]
-    if len(found) > 1:
-        found.sort(key=lambda one: not one.foreign)
-    return found
+        return list(_at_locks(view, request, among, near))
+    if request.key[0] == SEMAPHORES:
+        return list(_at_semaphore(view, request, among, near))
+    told = [one for one in request.waits_for if one in among and one != request.owner]
+    return [Edge(request.owner, request.key, "", (one,), (), "told", request.number) for one in told]
 
 
 def _at_locks(view: LockView, request: Request, among: AbstractSet[str], near: bool) -> Iterator[Edge]:
@@ -151,6 +145,8 @@ def _at_semaphore(view: LockView, request: Request, among: AbstractSet[str], nea
             theirs[one.owner] = theirs.get(one.owner, 0) + one.permits
     spare = place.capacity - request.permits
     alone = sorted(one for one, permits in theirs.items() if permits > spare)
+    if owner in alone:  # whatever others give back
+        alone = [owner]
     for who in alone:
         yield _permits(request, place, (who,))
     if not alone:
@@ -185,7 +181,7 @@ def stuck(view: LockView, among: AbstractSet[str], *, near: bool = True) -> Reas
             found = mine[request.key] = edges(view, request, left, near=near)
             if not found:
                 return False
-            foreign = foreign or found[0].foreign
+            foreign = foreign or any(edge.foreign for edge in found)
         reasons[owner] = mine
         for found in mine.values():
             for edge in found:
@@ -250,7 +246,12 @@ def smallest(view: LockView, part: AbstractSet[str]) -> Core | None:
         size //= 2
     if not reasons:
         return None
-    return Core(tuple(found[0] for owner in _in_order(reasons) for _, found in sorted(reasons[owner].items())))
+    return Core(tuple(_shown(found) for owner in _in_order(reasons) for _, found in sorted(reasons[owner].items())))
+
+
+def _shown(found: list[Edge]) -> Edge:
+    """Return one reason of a request, one that lies with others if there is one."""
+    return next((edge for edge in found if edge.foreign), found[0])
 
 
 def _in_order(reasons: Reasons) -> list[str]:
@@ -262,5 +263,5 @@ def _in_order(reasons: Reasons) -> list[str]:
             owner = todo.pop()
             if owner not in order:
                 order[owner] = None
-                todo += (one for found in reasons[owner].values() for one in reversed(found[0].owners))
+                todo += (one for found in reasons[owner].values() for one in reversed(_shown(found).owners))
     return list(order)

@@ -292,3 +292,29 @@ def test_those_that_share_do_not_wait_for_each_other() -> None:
     assert [edge.owners for edge in edges(view, dan, everybody, near=True)] == [("zoe",), ("bob",)]
     assert [edge.owners for edge in edges(view, dan, everybody - {"bob"})] == [("zoe",)]
     assert edges(view, dan, {"ann", "cyd", "dan"}) == []
+
+
+def test_waits_that_are_told_make_a_deadlock_by_themselves() -> None:
+    """Two sagas that wait for each other, and hold nothing that is known here; said again it is the same wait."""
+    log = Log()
+    for owner, other in (("ann", "bob"), ("bob", "ann"), ("bob", "ann")):
+        fields = {"domain": "s", "request_id": owner, "owner": owner, "kind": "saga", "waits_for": [other], "priority": 0}
+        log.now_ms += 1
+        log.detector.take("wait.began", fields, log.now_ms)
+    checks, _ = log.step()
+    log.detector.take("wait.began", fields, log.now_ms)
+    for domain, check_id in checks:
+        log.detector.take("wait.checked", {"domain": domain, "request_id": check_id}, log.now_ms)
+    _, (found,) = log.step()
+    assert found.reason.startswith("deadlock: ann waits for bob (saga); bob waits for ann (saga). bob is to give up")
+
+
+def test_who_has_too_much_itself_is_no_victim_of_others() -> None:
+    """Ann asks for four of six and has three: that bob waits for her does not make it his deadlock."""
+    log = Log()
+    for owner in ("ann", "bob"):
+        log.has_permits(owner, "s", 3)
+    log.has("ann", "a")
+    log.wants_permits("ann", "s", 4, 6)
+    log.wants("bob", "a")
+    assert log.found() == []
