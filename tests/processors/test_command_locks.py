@@ -15,7 +15,7 @@ from processors import command_locks
 from processors.core.coordination.lock_report import report
 from streams.broker import EmbeddedBroker
 from streams.cli.output import Exit
-from tests.processors.core.coordination.test_deadlock_cases import Log, T, pair
+from tests.processors.core.coordination.wait_log import Log, T, pair
 
 app = typer.Typer()
 app.command()(command_locks.command)

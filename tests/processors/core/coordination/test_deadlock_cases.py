@@ -2,72 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Any
 
 import pytest
 
 from processors.core.coordination.components import components
-from processors.core.coordination.deadlock_graph import cores, edges
-from processors.core.coordination.deadlocks import AGAIN_MS, GIVES_UP_MS, Deadlock, Detector, Policy
-from processors.core.coordination.lock_report import dot, report
-from processors.core.coordination.lock_view import LockView
-
-T = 1_000_000
-
-
-class Log:
-    """Events as they come, and a detector that reads them."""
-
-    def __init__(self, policy: Policy = "youngest") -> None:
-        self.detector = Detector(LockView(), policy=policy, nonce="n")
-        self.now_ms = T
-
-    def take(self, kind: str, name: str, request_id: str, owner: str = "", **fields: Any) -> None:
-        self.now_ms += 1
-        names = {"resources": [name]} if kind.startswith("lock.") else {"name": name, "primitive": "semaphores"}
-        rest = {"mode": "exclusive", "priority": 0, "order": [1, self.now_ms], "tokens": [self.now_ms], "token": self.now_ms}
-        given = {**names, **rest, "expires_ms": self.now_ms + 30_000, "code": "cancelled", **fields}
-        self.detector.take(kind, {"domain": name[0], "request_id": request_id, "owner": owner, **given}, self.now_ms)
-
-    def has(self, owner: str, name: str, **fields: Any) -> None:
-        self.take("lock.granted", name, f"{owner}-{name}", owner, **fields)
-
-    def wants(self, owner: str, name: str, **fields: Any) -> None:
-        self.take("lock.queued", name, f"{owner}-{name}", owner, **fields)
-
-    def has_permits(self, owner: str, name: str, permits: int) -> None:
-        self.take("semaphore.granted", name, f"{owner}-{name}", owner, permits=permits)
-
-    def wants_permits(self, owner: str, name: str, permits: int, capacity: int) -> None:
-        self.take("request.queued", name, f"{owner}-{name}+", owner, permits=permits, capacity=capacity)
-
-    def step(self) -> tuple[list[tuple[str, str]], list[Deadlock]]:
-        checks, found = self.detector.step(self.now_ms)
-        return [(one.domain, one.check_id) for one in checks], found
-
-    def found(self) -> list[Deadlock]:
-        """Look until there is nothing more, and answer every check at once."""
-        all_found: list[Deadlock] = []
-        for _ in range(10):
-            checks, found = self.step()
-            all_found += found
-            self.answer(checks)
-        return all_found
-
-    def answer(self, checks: list[tuple[str, str]]) -> None:
-        for domain, check_id in checks:
-            self.detector.take("wait.checked", {"domain": domain, "request_id": check_id}, self.now_ms)
-
-
-def pair(log: Log) -> None:
-    """Ann and bob, each with what the other one wants; bob came last and has two."""
-    log.has("ann", "a")
-    log.has("bob", "b")
-    log.has("bob", "c")
-    log.wants("ann", "b", priority=1)
-    log.wants("bob", "a", priority=2)
+from processors.core.coordination.deadlock_graph import cores
+from processors.core.coordination.deadlocks import AGAIN_MS, GIVES_UP_MS, Policy
+from tests.processors.core.coordination.wait_log import Log, pair
 
 
 @pytest.mark.parametrize(
@@ -210,32 +152,6 @@ def test_components_lead_from_the_ends() -> None:
     assert components({"a": ["b"], "b": ["c", "a"], "c": ["d"], "d": ["d"]}) == [{"d"}, {"c"}, {"a", "b"}]
 
 
-def test_the_report_and_its_picture() -> None:
-    """Holders, queues, ages, the graph and its deadlocks; odd names do not break the picture."""
-    log = Log()
-    pair(log)
-    log.has_permits("cyd", "gpu", 2)
-    log.wants_permits('d"an', "gpu", 1, 2)
-    log.detector.take(
-        "wait.began",
-        {"domain": "s", "request_id": "w", "owner": "saga", "kind": "saga", "waits_for": ["cyd"], "priority": 0},
-        log.now_ms,
-    )
-    found = report(log.detector.view, log.now_ms + 500)
-    assert [one["name"] for one in found["locks"]] == ["a", "b", "c"]
-    (gpu,) = found["semaphores"]
-    assert (gpu["capacity"], gpu["out"], gpu["holders"][0]["permits"], gpu["queue"][0]["owner"]) == (2, 2, 2, 'd"an')
-    assert found["locks"][0]["holders"][0]["age_ms"] == log.now_ms + 500 - T - 1
-    assert found["locks"][0]["holders"][0]["token"] == T + 1
-    assert [one["waits_for"] for one in found["told"]] == [["cyd"]]
-    assert {(one["owner"], *one["waits_for"]) for one in found["deadlocks"][0]} == {("ann", "bob"), ("bob", "ann")}
-    lines = dot(found).splitlines()
-    assert '  "ann" -> "bob" [label="b", color=red, penwidth=2];' in lines
-    assert '  "d\\"an" -> "cyd" [label="gpu"];' in lines
-    assert [one["name"] for one in report(log.detector.view, T, prefix="a")["locks"]] == ["a"]
-    assert [one["name"] for one in report(log.detector.view, T, contended=True)["locks"]] == ["a", "b"]
-
-
 def test_another_wait_besides_is_another_state() -> None:
     """What was suspected of ann with one wait says nothing of ann with two."""
     log = Log()
@@ -283,21 +199,6 @@ def test_permits_that_there_are_not(capacity: int) -> None:
     assert log.found() == []
 
 
-def test_those_that_share_do_not_wait_for_each_other() -> None:
-    """Of those that go first only they count that conflict, whoever is left out of account."""
-    log = Log()
-    log.has("zoe", "x")
-    for owner, mode in (("ann", "shared"), ("bob", "exclusive"), ("cyd", "shared"), ("dan", "shared")):
-        log.wants(owner, "x", mode=mode)
-    view = log.detector.view
-    dan = view.requests["locks", "x", "dan-x"]
-    everybody = {"ann", "bob", "cyd", "dan", "zoe"}
-    assert [edge.owners for edge in edges(view, dan, everybody)] == [("zoe",), ("bob",)]
-    assert [edge.owners for edge in edges(view, dan, everybody, near=True)] == [("zoe",), ("bob",)]
-    assert [edge.owners for edge in edges(view, dan, everybody - {"bob"})] == [("zoe",)]
-    assert edges(view, dan, {"ann", "cyd", "dan"}) == []
-
-
 def test_waits_that_are_told_make_a_deadlock_by_themselves() -> None:
     """Two sagas that wait for each other, and hold nothing that is known here; said again it is the same wait."""
     log = Log()
@@ -336,35 +237,26 @@ def test_the_request_that_ends_is_one_that_waits_for_others() -> None:
     assert [edge.foreign for edge in found.core.edges if edge.request[2] == "ann-a"] == [False]
 
 
-@pytest.mark.parametrize(
-    ("code", "owner", "remains"),
-    [("not_granted", "bob", 1), ("id_reused", "bob", 1), ("busy", "cyd", 1), ("cancelled", "bob", 0)],
-)
-def test_what_a_refusal_ends(code: str, owner: str, remains: int) -> None:
-    """A command that names a request and is refused leaves it as it is; and a grant is not ended by any."""
+def test_a_reason_that_lies_with_others_is_told_before_one_of_ones_own() -> None:
+    """Ann waits behind herself, and for bob too."""
     log = Log()
-    pair(log)
-    log.take("lock.refused", "a", "bob-a", owner, code=code)
-    log.take("lock.refused", "b", "bob-b", "bob", code=code)
-    assert len(log.detector.view.waiting_of.get("bob", ())) == remains
-    assert len(log.detector.view.holding_of["bob"]) == 2
+    log.has_permits("bob", "s", 2)
+    log.has("ann", "a")
+    log.wants_permits("ann", "s", 2, 3)
+    log.take("request.queued", "s", "ann-a", "ann", permits=2, capacity=3)
+    log.wants("bob", "a")
+    (found,) = log.found()
+    assert all(edge.foreign for edge in found.core.edges)
 
 
-def test_the_view_survives_its_rows() -> None:
-    """Loaded from the rows of its changes it says the same; from then on too."""
+def test_one_more_that_waits_changes_nothing_for_the_others() -> None:
+    """Each that is queued for permits says how many there are; that is news only where there were others."""
     log = Log()
-    rows: dict[Any, Any] = {}
-    pair(log)
-    log.has_permits("eve", "s", 1)
-    log.wants_permits("bob", "s", 2, 2)
-    for _ in range(2):
-        rows |= log.detector.view.changes()
-        rows = {key: json.loads(json.dumps(row)) for key, row in rows.items() if row is not None}
-        loaded = LockView.load(reversed(rows.items()))
-        assert report(loaded, T) == report(log.detector.view, T)
-        assert loaded.number == max(one.number for one in loaded.requests.values())
-        assert not loaded.changes()
-        log.take("semaphore.released", "s", "eve-s", "eve")
-        log.take("request.timed_out", "s", "bob-s+", "bob")
-        log.take("lock.expired", "a", "ann-a", "ann")
-    assert ("semaphores", "s") not in rows
+    log.has_permits("bob", "s", 2)
+    log.has("ann", "a")
+    log.wants_permits("ann", "s", 1, 2)
+    log.wants("bob", "a")
+    checks, _ = log.step()
+    log.wants_permits("cyd", "s", 1, 2)
+    log.answer(checks)
+    assert len(log.step()[1]) == 1
