@@ -60,10 +60,10 @@ def command(
         now_ms = at_ms if at_ms is not None else int(time.time() * 1000)
         return report(reading.view, now_ms, prefix=prefix, contended=waiting)
 
+    reading.all()
     if watch:
         _watch(reading, document, json=json)
         return
-    reading.all()
     found = document()
     if dot:
         typer.echo(drawn(found), nl=False)
@@ -93,6 +93,7 @@ class _Reading:
         self._at_ms = at_ms
         self._codec: Codec = Codec.from_settings(self._settings)
         self.view: LockView = LockView()
+        self.offsets: dict[int, int] = {}
 
     def all(self) -> None:
         """Read all that is there, with a bar on a terminal."""
@@ -112,6 +113,7 @@ class _Reading:
         from processors.core.coordination.lock_view import FOLDS
         from schemas.errors import SchemaError
 
+        self.offsets[record.partition] = record.offset + 1
         if self._at_ms is not None and record.timestamp > self._at_ms:
             return
         try:
@@ -146,8 +148,7 @@ def _watch(reading: _Reading, document: Callable[[], Document], *, json: bool) -
 
     from processors.coordinating.following import Following
 
-    reading._there()
-    following = Following(reading.client, reading.topic, {})
+    following = Following(reading.client, reading.topic, reading.offsets)
 
     def catch_up() -> None:
         while records := following.take(TOLD_EVERY):

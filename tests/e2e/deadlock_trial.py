@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from streams.codec import Codec
 from tests.e2e.sync_trial import SyncTrial
 from tests.e2e.trial import until
 
+COMMAND = str(Path(sys.executable).with_name("antiphon"))
 FOUND_S = 1.0
 """Within which a deadlock is to be found and resolved."""
 
@@ -91,9 +94,21 @@ class DeadlockTrial(SyncTrial):
 
     def antiphon(self, *args: str) -> subprocess.CompletedProcess[str]:
         """Run a command."""
-        given = {
-            "ANTIPHON_KAFKA__BOOTSTRAP_SERVERS": self.servers,
-            "ANTIPHON_CLIENT__COORDINATION_TOPIC_PREFIX": self.prefix,
-        }
-        command = [str(Path(sys.executable).with_name("antiphon")), *args]
-        return subprocess.run(command, env=os.environ | given, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run([COMMAND, *args], env=self.environment, capture_output=True, text=True, timeout=60, check=False)
+
+    def watched(self) -> Any:
+        """Return what `antiphon locks --watch --json` says first, and end it as a person does."""
+        watching = subprocess.Popen([COMMAND, "locks", "--watch", "--json"], env=self.environment, stdout=subprocess.PIPE)
+        self.processes.append(watching)
+        assert watching.stdout is not None
+        with watching.stdout as lines:
+            line = lines.readline()
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(30) == 0
+        return json.loads(line)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For commands."""
+        kafka = {"ANTIPHON_KAFKA__BOOTSTRAP_SERVERS": self.servers}
+        return os.environ | kafka | {"ANTIPHON_CLIENT__COORDINATION_TOPIC_PREFIX": self.prefix, "PYTHONUNBUFFERED": "1"}

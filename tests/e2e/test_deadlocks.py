@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
@@ -189,6 +190,7 @@ async def test_the_detector_is_killed_with_a_circle_pending(apart: DeadlockTrial
         await apart.waiting(2)
         at_ms = int(time.time() * 1000)
         shown = await asyncio.to_thread(apart.antiphon, "locks", "--json")
+        watched = await asyncio.to_thread(apart.watched)
         for _ in range(2):
             apart.detector()
         errors, _ = await pending
@@ -197,6 +199,7 @@ async def test_the_detector_is_killed_with_a_circle_pending(apart: DeadlockTrial
     assert len(apart.victims()) == before + 1
     assert shown.returncode == 0, shown.stderr
     document = json.loads(shown.stdout)
+    assert watched["deadlocks"] == document["deadlocks"]
     held = {
         one["name"]: ([two["owner"] for two in one["holders"]], [two["owner"] for two in one["queue"]])
         for one in document["locks"]
@@ -210,6 +213,37 @@ async def test_the_detector_is_killed_with_a_circle_pending(apart: DeadlockTrial
     replayed = json.loads(then.stdout)
     assert (replayed["graph"], replayed["deadlocks"]) == (document["graph"], document["deadlocks"])
     assert [one["holders"][0]["token"] for one in replayed["locks"]] == [one["holders"][0]["token"] for one in document["locks"]]
+
+
+@pytest.mark.soak
+async def test_a_frozen_detector_that_thaws(apart: DeadlockTrial) -> None:
+    """Another one takes over; the zombie decides nothing any more, and when the other one leaves it does so again."""
+    before, circles = len(apart.deadlocks()), 0
+    first = apart.detector()
+    await asyncio.to_thread(apart.runs, first)
+    async with apart.mesh("a") as ann, apart.mesh("b") as bob:
+
+        async def one_victim() -> None:
+            nonlocal circles
+            circles += 1
+            errors, _ = await circle(*two(ann, bob, f"frozen-{circles}"))
+            assert len(errors) == 1
+
+        await one_victim()
+        first.send_signal(signal.SIGSTOP)
+        pending = asyncio.create_task(one_victim())
+        await apart.waiting(2)
+        second = apart.detector()
+        await pending
+        first.send_signal(signal.SIGCONT)
+        for _ in range(10):
+            await one_victim()
+        second.terminate()
+        second.wait()
+        await one_victim()
+    assert len(apart.deadlocks()) == len(apart.victims()) == before + circles
+    first.kill()
+    first.wait()
 
 
 def iso(ms: int) -> str:
