@@ -102,7 +102,7 @@ class Channel:
         """Return a reader of what everybody is told from now on, on this topic of coordination."""
         return self._log.feed(FeedOptions(TopicPattern.parse(self._prefix + topic), None, "latest"))
 
-    async def tell(self, event: Event) -> None:
+    async def publish(self, event: Event) -> None:
         """Tell everybody, and wait until all replicas have it.
 
         Raises:

@@ -56,7 +56,7 @@ class ToldWait:
             AntiphonError: It could not be told.
         """
         self._began = self._began.model_copy(update={"waits_for": list(waits_for)})
-        await self._channel.tell(self._began)
+        await self._channel.publish(self._began)
 
     async def __aenter__(self) -> Self:
         """Tell it.
@@ -70,7 +70,7 @@ class ToldWait:
         except TopicMissing as missing:  # nobody looks for deadlocks: then nobody finds one
             log.debug("%s", missing)
         try:
-            await self._channel.tell(self._began)
+            await self._channel.publish(self._began)
         except BaseException:
             await self._end()
             raise
@@ -89,7 +89,7 @@ class ToldWait:
         assert task is not None
         await self._end()
         try:
-            await self._channel.tell(WaitEnded(domain=self._began.domain, request_id=self.request_id))
+            await self._channel.publish(WaitEnded(domain=self._began.domain, request_id=self.request_id))
         except AntiphonError as problem:  # what the body did counts
             log.warning("the end of wait %s could not be told: %s", self.request_id, problem)
         if self._reason and isinstance(error, asyncio.CancelledError) and task.uncancel() == 0:
