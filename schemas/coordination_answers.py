@@ -27,9 +27,7 @@ class RequestQueued(Event):
     name: str = Field(description="What it is waited for.")
     behind: list[str] = Field(description="Owners that it waits for, sixteen at most.")
     priority: int = 0
-    order: list[int] = Field(
-        default=[], description="Its place where it has one: smaller goes first, among equals the first."
-    )
+    order: list[int] = Field(default=[], description="Its place where it has one: smaller goes first, among equals the first.")
     permits: int = Field(0, description="Of a semaphore: how many it waits for.")
     capacity: int = Field(0, description="Of a semaphore: how many there are; 0 while it is closed.")
 
