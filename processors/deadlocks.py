@@ -46,6 +46,8 @@ LOOK_MS: Final = 50
 """Between two looks: a twentieth of the second within which a deadlock is to be found. A look that finds none writes nothing."""
 PAUSE_SHARE: Final = 3
 """A long look is followed by a pause so many times as long: with tens of thousands that wait one takes a tenth of a second."""
+ABSENT_MS: Final = 1_000
+"""The events topic is looked for so often while it is not there."""
 CHECKPOINT_MS: Final = 5_000
 """Between two checkpoints: a worker that takes over reads again what was told since, seconds of full load."""
 CHUNK: Final = 500
@@ -94,11 +96,15 @@ class Watch:
         assert self._detector is not None
         assert self._following is not None
         self._rest_later()
-        if not self._following.begin():
+        if not self._following.begun and not await asyncio.to_thread(self._following.begin):
             self._mark = mark
-            batch.wake_at(batch.now_ms + 1_000)
+            batch.wake_at(batch.now_ms + ABSENT_MS)
             return
         events = await self._read(self._detector, self._following)
+        if self._following.lost:
+            self._forget(rows)
+            batch.wake_at(batch.now_ms + 1)
+            return
         began = time.monotonic()
         checks, found = self._detector.step(batch.now_ms)
         pause_ms = LOOK_MS + int((time.monotonic() - began) * 1000 * PAUSE_SHARE)
@@ -126,6 +132,15 @@ class Watch:
         self._detector = Detector(view, policy=self._policy, nonce=f"check.{secrets.token_hex(6)}", victims=victims)
         offsets = dict(rows.get(OFFSETS, ()))
         self._following = Following(self._app.options.client, self._events, offsets)
+
+    def _forget(self, rows: View) -> None:
+        """Begin anew with what there is: ends of waits were not read, and who is still known may have gone long ago."""
+        log.warning("events of %s are gone that were not read: deadlocks among older waits are not found", self._events)
+        for key in list(rows):
+            if key[0] == VIEW:
+                del rows[key]
+        rows[OFFSETS] = []
+        rows[MARK] = secrets.token_hex(8)
 
     async def _read(self, detector: Detector, following: Following) -> int:
         codec, count = self._app.codec, 0

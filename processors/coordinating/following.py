@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from processors.log_reader import LogRecord
 
@@ -28,11 +28,15 @@ class Following:
         client: librdkafka settings that reach the broker.
         topic: The topic.
         offsets: For each partition the offset to begin at; the beginning where there is none.
+
+    Attributes:
+        offsets: The next of each partition.
+        lost: Whether what was to be read next is not there any more: retention has taken it, or it is another topic by now.
     """
 
     def __init__(self, client: Mapping[str, Any], topic: str, offsets: Mapping[int, int]) -> None:
         self._topic, self.offsets = topic, dict(offsets)
-        self._begun = False
+        self.begun = self.lost = False
         self._consumer = Consumer(
             {
                 "log_level": 0,
@@ -42,14 +46,14 @@ class Following:
                 "enable.auto.offset.store": False,
                 "fetch.wait.max.ms": FETCH_WAIT_MS,
                 "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
+                "auto.offset.reset": "error",
                 "allow.auto.create.topics": False,
             }
         )
 
     def begin(self) -> bool:
         """Ask for the partitions, and begin; return whether that was possible. May wait for the broker for a moment."""
-        if self._begun:
+        if self.begun:
             return True
         try:
             found = self._consumer.list_topics(self._topic, timeout=ASK_S).topics[self._topic]
@@ -59,7 +63,7 @@ class Following:
         if found.error is not None or not found.partitions:
             return False  # it is not there yet
         self._consumer.assign([TopicPartition(self._topic, p, self.offsets.get(p, OFFSET_BEGINNING)) for p in found.partitions])
-        self._begun = True
+        self.begun = True
         return True
 
     def take(self, count: int) -> list[LogRecord]:
@@ -72,6 +76,7 @@ class Following:
             return taken
         for message in messages:
             if (problem := message.error()) is not None:
+                self.lost = self.lost or problem.code() == KafkaError._AUTO_OFFSET_RESET
                 log.warning("topic %s: %s; reading goes on", self._topic, problem.str())
                 continue
             partition, offset = message.partition(), message.offset()

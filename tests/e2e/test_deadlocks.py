@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import signal
 import time
 from collections.abc import Iterator
@@ -244,6 +245,35 @@ async def test_a_frozen_detector_that_thaws(apart: DeadlockTrial) -> None:
     assert len(apart.deadlocks()) == len(apart.victims()) == before + circles
     first.kill()
     first.wait()
+
+
+@pytest.mark.soak
+async def test_under_load(trial: DeadlockTrial) -> None:
+    """Who takes locks in one order is never a victim; who does not is, once for each deadlock, and everybody gets on."""
+    names = [f"load-{domain}/{name}" for domain in range(3) for name in "xy"]
+    done, victims = 0, 0
+
+    async def work(mesh: Mesh, number: int, *, ordered: bool) -> None:
+        nonlocal done, victims
+        chance, until = random.Random(number), time.monotonic() + 8.0
+        while time.monotonic() < until:
+            pair = chance.sample(names, 2)
+            first, second = sorted(pair) if ordered else pair
+            try:
+                async with mesh.lock(first, owner=f"o{number}"), mesh.lock(second, owner=f"o{number}"):
+                    done += 1
+            except DeadlockError:
+                victims += 1
+
+    before = len(trial.deadlocks())
+    async with trial.mesh("a") as ann, trial.mesh("b") as bob:
+        for ordered in (True, False):
+            async with asyncio.timeout(60):
+                await asyncio.gather(*(work((ann, bob)[number % 2], number, ordered=ordered) for number in range(10)))
+            assert victims == len(trial.deadlocks()) - before
+            assert bool(victims) is not ordered
+    assert done > 50
+    assert not trial.view().requests
 
 
 def iso(ms: int) -> str:
