@@ -56,7 +56,7 @@ class WaitBegan(Event):
     """An owner waits for other owners, each of which can keep it waiting. Said again it replaces what it said before."""
 
     event_type: ClassVar[str] = "wait.began"
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     topic: ClassVar[str] = EVENTS_TOPIC
     key_field: ClassVar[str] = "domain"
 
@@ -66,6 +66,7 @@ class WaitBegan(Event):
     kind: str = Field(description='"transaction", "saga" and so on.')
     waits_for: list[str] = Field(description="Owners.")
     priority: int = 0
+    lease_ms: int = Field(0, description="It counts as ended where it is not said again for so long; 0: never.")
 
 
 class WaitEnded(Event):

@@ -21,6 +21,10 @@ __all__ = ["ToldWait"]
 
 log = logging.getLogger(__name__)
 
+LEASE_MS: Final = 30_000
+"""A wait whose client has died counts for so long."""
+TOLD_SHARE: Final = 3
+"""It is told again after this part of its lease."""
 _FOUND: Final = frozenset({DeadlockFound.event_type})
 
 
@@ -42,10 +46,16 @@ class ToldWait:
         self._session, self._channel = session, session.channel
         self.request_id = session.channel.new_id()
         self._began = WaitBegan(
-            domain=domain, request_id=self.request_id, owner=owner, kind=kind, waits_for=list(waits_for), priority=priority
+            domain=domain,
+            request_id=self.request_id,
+            owner=owner,
+            kind=kind,
+            waits_for=list(waits_for),
+            priority=priority,
+            lease_ms=LEASE_MS,
         )
         self._following: Following | None = None
-        self._listening: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
         self._task: asyncio.Task[Any] | None = None
         self._reason = ""
 
@@ -75,8 +85,9 @@ class ToldWait:
             await self._end()
             raise
         self._task = asyncio.current_task()
+        self._running.append(asyncio.ensure_future(self._tell_again()))
         if self._following is not None:
-            self._listening = asyncio.ensure_future(self._listen(self._following))
+            self._running.append(asyncio.ensure_future(self._listen(self._following)))
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -95,6 +106,14 @@ class ToldWait:
         if self._reason and isinstance(error, asyncio.CancelledError) and task.uncancel() == 0:
             raise DeadlockError(f"{self._began.kind} of {self._began.owner}", reason=self._reason) from None
 
+    async def _tell_again(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_MS / 1000 / TOLD_SHARE)
+            try:
+                await self._channel.publish(self._began)
+            except AntiphonError as problem:
+                log.warning("wait %s could not be told again: %s", self.request_id, problem)
+
     async def _listen(self, following: Following) -> None:
         try:
             _, fields = await anext(following)
@@ -106,8 +125,8 @@ class ToldWait:
             self._task.cancel("a deadlock")
 
     async def _end(self) -> None:
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
+        for one in self._running:
+            one.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
         if self._following is not None:
             await self._following.__aexit__(None, None, None)

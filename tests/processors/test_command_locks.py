@@ -39,7 +39,15 @@ def test_a_person_sees_holders_queues_and_deadlocks() -> None:
         log.wants(f"w{number}", "x")
     log.has_permits("cyd", "gpu", 2)
     log.wants_permits("dan", "gpu", 1, 2)
-    fields = {"domain": "s", "request_id": "w", "owner": "eve", "kind": "saga", "waits_for": ["cyd"], "priority": 0}
+    fields = {
+        "domain": "s",
+        "request_id": "w",
+        "owner": "eve",
+        "kind": "saga",
+        "waits_for": ["cyd"],
+        "priority": 0,
+        "lease_ms": 0,
+    }
     log.detector.take("wait.began", fields, log.now_ms)
     text = shown(report(log.detector.view, log.now_ms + 3_900_000))
     for line in ("[red] (shared)", "and 4 more", "gpu (2 of 2 out)", "cyd ×2", "dan ×1", "1 h 5 min", "over"):

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
 from processors.core.coordination.deadlock_graph import Core, Edge, cores, smallest
-from processors.core.coordination.lock_places import SEMAPHORES, Key
+from processors.core.coordination.lock_places import SEMAPHORES, TOLD, Key
 from processors.core.coordination.lock_view import LockView
 
 __all__ = ["CHECKED", "POLICIES", "Check", "Deadlock", "Detector", "Policy"]
@@ -30,6 +30,7 @@ Policy = Literal["youngest", "fewest_locks", "lowest_priority"]
 POLICIES: Final[tuple[Policy, ...]] = get_args(Policy)
 
 CHECKED: Final = "wait.checked"
+BEGAN: Final = "wait.began"
 AGAIN_MS: Final = 2_000
 """A check that is not answered is asked again after this: a takeover of the partition takes longer."""
 GIVES_UP_MS: Final = 30_000
@@ -99,11 +100,15 @@ class Detector:
         self._nonce, self._checks = nonce, 0
         self._suspicions: list[_Suspicion] = []
         self._looked = -1
+        self._heard: dict[Key, int | None] = {key: None for key, one in view.requests.items() if one.lease_ms}
+        """When each wait with a lease was told last; None until the next look. Clocks of those that tell are not trusted."""
 
     def take(self, kind: str, fields: Mapping[str, Any], at_ms: int) -> None:
         """Take one event."""
         if kind != CHECKED:
             self.view.take(kind, fields, at_ms)
+            if kind == BEGAN and fields["lease_ms"]:
+                self._heard[TOLD, fields["domain"], fields["request_id"]] = None
             return
         for one in self._suspicions:
             if one.check_id == fields["request_id"]:
@@ -116,6 +121,7 @@ class Detector:
             now_ms: For asking again.
         """
         view = self.view
+        self._expire(now_ms)
         for key, chosen_ms in list(self.victims.items()):
             if view.waiting(key) is None or now_ms - chosen_ms > GIVES_UP_MS:
                 del self.victims[key]
@@ -141,6 +147,18 @@ class Detector:
             self._looked = view.number
             checks += self._suspect(now_ms)
         return checks, found
+
+    def _expire(self, now_ms: int) -> None:
+        """End the waits that nobody tells any more."""
+        for key, heard_ms in list(self._heard.items()):
+            request = self.view.waiting(key)
+            if request is None:
+                del self._heard[key]
+            elif heard_ms is None:
+                self._heard[key] = now_ms
+            elif now_ms - heard_ms > request.lease_ms:
+                self.view.end(key)
+                self._looked = -1
 
     def _suspect(self, now_ms: int) -> list[Check]:
         without = {self.view.requests[key].owner for key in self.victims}

@@ -32,6 +32,7 @@ class Request:
         number: Events of the view until then: an order within a domain.
         permits: Of a semaphore.
         expires_ms: Of a grant, by the worker's clock.
+        lease_ms: Of a wait that is told: for how long it counts without being told again; 0 for ever.
     """
 
     key: Key
@@ -47,6 +48,7 @@ class Request:
     priority: int = 0
     permits: int = 0
     expires_ms: int = 0
+    lease_ms: int = 0
 
     @property
     def holds(self) -> bool:

@@ -209,6 +209,7 @@ def _began(view: LockView, fields: Fields, at_ms: int) -> bool:
         return False
     request = Request(key, fields["owner"], waits_for=waits_for)
     request.kind, request.priority, request.number = fields["kind"], fields["priority"], view.number
+    request.lease_ms = fields.get("lease_ms", 0)
     request.since_ms = at_ms if known is None else known.since_ms
     return view.begin(request)
 

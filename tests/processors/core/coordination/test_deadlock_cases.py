@@ -8,7 +8,8 @@ import pytest
 
 from processors.core.coordination.components import components
 from processors.core.coordination.deadlock_graph import cores
-from processors.core.coordination.deadlocks import AGAIN_MS, GIVES_UP_MS, Policy
+from processors.core.coordination.deadlocks import AGAIN_MS, GIVES_UP_MS, Detector, Policy
+from processors.core.coordination.lock_view import LockView
 from tests.processors.core.coordination.wait_log import Log, pair
 
 
@@ -203,7 +204,15 @@ def test_waits_that_are_told_make_a_deadlock_by_themselves() -> None:
     """Two sagas that wait for each other, and hold nothing that is known here; said again it is the same wait."""
     log = Log()
     for owner, other in (("ann", "bob"), ("bob", "ann"), ("bob", "ann")):
-        fields = {"domain": "s", "request_id": owner, "owner": owner, "kind": "saga", "waits_for": [other], "priority": 0}
+        fields = {
+            "domain": "s",
+            "request_id": owner,
+            "owner": owner,
+            "kind": "saga",
+            "waits_for": [other],
+            "priority": 0,
+            "lease_ms": 0,
+        }
         log.now_ms += 1
         log.detector.take("wait.began", fields, log.now_ms)
     checks, _ = log.step()
@@ -260,3 +269,22 @@ def test_one_more_that_waits_changes_nothing_for_the_others() -> None:
     log.wants_permits("cyd", "s", 1, 2)
     log.answer(checks)
     assert len(log.step()[1]) == 1
+
+
+def test_a_told_wait_ends_where_it_is_not_told_again() -> None:
+    """By the detector's clock, from when it has heard it; also one that was in its checkpoint."""
+    log = Log()
+    log.has("ann", "a")
+    log.wants("bob", "a")
+    fields = {"domain": "s", "request_id": "w", "owner": "ann", "kind": "saga", "waits_for": ["bob"], "priority": 0}
+    for _ in range(3):
+        log.detector.take("wait.began", {**fields, "lease_ms": 1_000}, 0)
+        log.step()
+        log.now_ms += 1_000
+        log.step()
+        assert "ann" in log.detector.view.waiting_of
+    loaded = Detector(LockView.load(log.detector.view.rows().items()), nonce="m")
+    for detector in (log.detector, loaded):
+        detector.step(log.now_ms)
+        detector.step(log.now_ms + 1_001)
+        assert "ann" not in detector.view.waiting_of

@@ -22,7 +22,7 @@ def test_the_report_and_its_picture() -> None:
     log.wants_permits('d"an', "gpu", 1, 2)
     log.detector.take(
         "wait.began",
-        {"domain": "s", "request_id": "w", "owner": "saga", "kind": "saga", "waits_for": ["cyd"], "priority": 0},
+        {"domain": "s", "request_id": "w", "owner": "saga", "kind": "saga", "waits_for": ["cyd"], "priority": 0, "lease_ms": 0},
         log.now_ms,
     )
     found = report(log.detector.view, log.now_ms + 500)

@@ -156,7 +156,15 @@ class World:
         """Let an owner wait for others in a way of its own."""
         request_id = self.new_id()
         self.waits_for[owner] = (request_id, others)
-        fields = {"domain": "a", "request_id": request_id, "owner": owner, "kind": "saga", "waits_for": others, "priority": 0}
+        fields = {
+            "domain": "a",
+            "request_id": request_id,
+            "owner": owner,
+            "kind": "saga",
+            "waits_for": others,
+            "priority": 0,
+            "lease_ms": 0,
+        }
         self.domains["a"].told.append(("wait.began", fields, self.now_ms))
 
     def tell_end(self, owner: str) -> None:
