@@ -216,6 +216,7 @@ def test_waits_that_are_told_make_a_deadlock_by_themselves() -> None:
         log.now_ms += 1
         log.detector.take("wait.began", fields, log.now_ms)
     checks, _ = log.step()
+    assert checks == [("s", "n.1")]
     log.detector.take("wait.began", fields, log.now_ms)
     log.answer(checks)
     _, (found,) = log.step()
