@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import statistics
 import sys
@@ -81,7 +82,7 @@ async def _handoff(bootstrap: str, rounds: int) -> dict[str, float]:
             released = time.perf_counter()
             await holder.release()
             await asyncio.gather(*waiting)
-            inversions += sum(a > b for a, b in zip(order, order[1:], strict=False))
+            inversions += sum(a > b for a, b in itertools.pairwise(order))
     return {"inversions": inversions, "samples": len(took), "mean": statistics.mean(took) * 1000, **_quantiles(took)}
 
 

@@ -326,9 +326,7 @@ class Runner:
                 wait,
                 error,
             )
-            again = Chunk(
-                chunk.tp, records, attempts=chunk.attempts + 1, not_before=time.monotonic() + wait, alone=True
-            )
+            again = Chunk(chunk.tp, records, attempts=chunk.attempts + 1, not_before=time.monotonic() + wait, alone=True)
             self._paused(chunk.tp, lanes.put_back(lane, [again]))
         else:
             lane.running, lane.chunk = batch, chunk

@@ -202,7 +202,10 @@ def test_a_guard_beside_the_lock_knows_more() -> None:
     lines = [A, about("release", "a", 20, 25), B, write("a", 10, 61, 62)]
     assert judge(read(*lines)).verdict is Verdict.LINEARIZABLE
     assert "accepted after token 20, granted to b" in _wrong(*lines, guard=Guard.GRANTED).reason
-    assert "token 99 was accepted, and no such token had been granted" in _wrong(A, write("x", 99, 10, 15), guard=Guard.GRANTED).reason
+    assert (
+        "token 99 was accepted, and no such token had been granted"
+        in _wrong(A, write("x", 99, 10, 15), guard=Guard.GRANTED).reason
+    )
 
 
 def test_only_what_contradicts_is_told() -> None:
