@@ -37,6 +37,8 @@ __all__ = ["TABLE", "CoordinationOptions", "register"]
 
 TABLE: Final = "coordination"
 ENV_PREFIX: Final = "AGENT_COORDINATION_"
+COMMIT_WITHIN_S: Final = 0.05
+"""Answers do not wait for the kafka transaction, so under load there are twenty a second and not a hundred."""
 REPLY_TOPICS_MAX: Final = 100_000
 """Names of reply topics remembered: more than clusters have topics."""
 
@@ -113,3 +115,4 @@ def register(app: App, options: CoordinationOptions | None = None, *, shells: Se
             if cell is None:
                 cell = cells[batch.partition] = Cell(app.codec, writer, shells)
             cell.run(batch, batch.view(table), replies.partitions)
+            batch.commit_within(COMMIT_WITHIN_S)

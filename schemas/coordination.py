@@ -33,6 +33,7 @@ __all__ = [
     "LockRenewed",
     "LockTimedOut",
     "LocksLeft",
+    "PassTime",
     "ReleaseLock",
     "RenewLock",
 ]
@@ -258,6 +259,21 @@ class LocksLeft(Event):
     cancelled: int
 
 
+class PassTime(Event):
+    """Time has passed: the broker's time of this record is the partition's time, like that of every other command.
+
+    The coordination processor writes it to its own partition when a lease or a wait is due and nothing else comes.
+    """
+
+    event_type: ClassVar[str] = "time.pass"
+    schema_version: ClassVar[int] = 1
+    topic: ClassVar[str] = COMMANDS_TOPIC
+    key_field: ClassVar[str] = "writer"
+
+    writer: str = Field(description="Which worker wrote it.")
+    written_ms: int = Field(description="By the worker's clock, which decides nothing.")
+
+
 LOCK_COMMANDS: Final = (AcquireLock, RenewLock, ReleaseLock, CancelLock, LeaveLocks, AbortLock)
 """What the lock processor carries out."""
 
@@ -271,5 +287,6 @@ EVENTS: Final = (
     LockRenewed,
     LockExpired,
     LocksLeft,
+    PassTime,
 )
 """The family, in the order in which ids were given."""

@@ -1,6 +1,8 @@
 """Answers and events of the machines, as records: written without the detour over their classes, once for both readers.
 
-An answer goes to who asked, on the partition of the reply topic that its command named; the same bytes go to the events topic.
+An answer goes to who asked, on the partition of the reply topic that its command named, at once: it follows from the log of
+commands alone (see `processors.coordinating.cell`), so it need not wait for the kafka transaction in which the same bytes go to the
+events topic.
 Where a request waits, its *route* waits with it in its row: `<partition>|<request id of the call>|<reply topic>`.
 """
 
@@ -104,18 +106,25 @@ class Answers:
         self._batch, self._kinds, self._topic = batch, writer.kinds, writer.events_topic
         self._place = f"{batch.topic}/{batch.partition}"
         self._source = ("ce_source", f"/antiphon/{self._place}".encode())
-        self._time = ("ce_time", rfc3339(batch.now_ms).encode())
+        self._now_ms = -1
+        self._time = ("ce_time", b"")
         self._cause: tuple[tuple[str, bytes], ...] = ()
-        self.caused_by(None)
+        self._number, self._ids = 0, ""
 
-    def caused_by(self, record: Record | None) -> None:
-        """Say which command the following answers are about; None: what the passing of time did."""
-        self._number = 0
-        if record is None:
-            self._ids = f"{self._place}/t{self._batch.now_ms}"
-            self._cause = ()
-            return
-        self._ids = f"{self._place}/{record.offset}"
+    def due_by(self, record: Record, now_ms: int) -> None:
+        """Say that what follows was due when this record brought the time."""
+        self._at(now_ms)
+        self._number, self._ids, self._cause = 0, f"{self._place}/t{record.offset}", ()
+
+    def _at(self, now_ms: int) -> None:
+        if now_ms != self._now_ms:
+            self._now_ms = now_ms
+            self._time = ("ce_time", rfc3339(now_ms).encode())
+
+    def caused_by(self, record: Record, now_ms: int) -> None:
+        """Say which command the following answers are about, and the partition's time."""
+        self._at(now_ms)
+        self._number, self._ids = 0, f"{self._place}/{record.offset}"
         for name, value in record.headers or ():
             if name == "ce_id":
                 self._cause = (("ce_correlationid", value), ("ce_causationid", value))
@@ -144,6 +153,6 @@ class Answers:
             self._batch.send(self._topic, key=key, value=value, headers=headers)
         if route:
             partition, call, topic = route.split("|", 2)
-            self._batch.send(
+            self._batch.send_at_once(
                 topic, key=key, value=value, headers=[*headers, (REQUEST_ID, call.encode())], partition=int(partition)
             )

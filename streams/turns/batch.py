@@ -178,15 +178,29 @@ class View:
 class Effects:
     """What one finished batch leaves to be committed: outputs, table writes and the offset that covers its records."""
 
-    __slots__ = ("dead_letters", "encoded", "next_offset", "outputs", "ready_at", "records", "run_s", "tp", "writes")
+    __slots__ = (
+        "at_once",
+        "dead_letters",
+        "encoded",
+        "next_offset",
+        "outputs",
+        "patience_s",
+        "ready_at",
+        "records",
+        "run_s",
+        "tp",
+        "writes",
+    )
 
     def __init__(self, tp: TP, *, next_offset: int, records: int) -> None:
         self.tp, self.next_offset, self.records = tp, next_offset, records
         self.outputs: list[Output] = []
+        self.at_once: list[Output] = []
+        """What is sent before, and without, the kafka transaction."""
         self.writes: dict[TableLike, dict[Any, Any]] = {}
         self.encoded: dict[TableLike, dict[bytes, bytes | None]] = {}
         self.dead_letters = 0
-        self.ready_at = self.run_s = 0.0
+        self.ready_at = self.run_s = self.patience_s = 0.0
 
     @property
     def visible(self) -> bool:
@@ -278,6 +292,26 @@ class Batch:
             raise ProcessorError(f"a record for {topic!r} was sent after its batch ended: send inside the loop over the stream")
         self._effects.outputs.append((topic, key, value, partition, headers))
 
+    def send_at_once(
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers | None = None, partition: int = -1
+    ) -> None:
+        """Write a record as soon as the batch has ended, before its turn commits; again if the batch runs again.
+
+        Only for what follows from the log up to here and from nothing else (no clock, no chance, no other system): then every
+        later run of these records says it too, and who reads it early reads nothing that does not stay. It arrives at least once,
+        or not at all where the broker is away for ten seconds: whoever waits for it asks again.
+        """
+        if self.ended:
+            raise ProcessorError(f"a record for {topic!r} was sent after its batch ended: send inside the loop over the stream")
+        self._effects.at_once.append((topic, key, value, partition, headers))
+
+    def commit_within(self, seconds: float) -> None:
+        """Say that nobody waits for this batch's kafka transaction: it begins at least so long after the one before.
+
+        An idle partition commits at once all the same; under load there are fewer, larger transactions.
+        """
+        self._effects.patience_s = seconds
+
     def publish(
         self,
         event: Event,
@@ -349,7 +383,7 @@ class Batch:
             ProcessorError: An output or a table value cannot be written, with its place.
         """
         effects = self._effects
-        given: list[Any] = list(effects.outputs)  # whatever the processor's hints said
+        given: list[Any] = [*effects.outputs, *effects.at_once]  # whatever the processor's hints said
         for topic, key, value, _, headers in given:
             if not isinstance(key, _BYTES) or not isinstance(value, _BYTES):
                 raise ProcessorError(

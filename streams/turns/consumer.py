@@ -25,13 +25,14 @@ from mode import Service
 from streams.turns.committer import Committer
 from streams.turns.fence import group_metadata
 from streams.turns.lookup import Lookup
+from streams.turns.prompt import PromptSender
 from streams.turns.runner import Runner
 from streams.turns.transport import TurnThread
 from streams.turns.watch import Watch
 
 if TYPE_CHECKING:
     from streams.observer import Observer
-    from streams.turns.batch import Batch
+    from streams.turns.batch import Batch, Output
     from streams.turns.committer import Refusal
 
 __all__ = ["TurnConsumer"]
@@ -62,6 +63,7 @@ class TurnConsumer(driver.Consumer):
             options.client, transactional_id=transactional_id, transaction_timeout_ms=options.transaction_timeout_ms
         )
         self.lookup = Lookup(options.client, self.app_id)
+        self.prompt = PromptSender(options.client)
         self.runner = Runner(self, self.committer)
         self.watch = Watch(self.app, self.runner)
         self._reseek: set[TP] = set()
@@ -157,6 +159,10 @@ class TurnConsumer(driver.Consumer):
             )
         )
         return batch.waiting
+
+    def send_at_once(self, outputs: list[Output]) -> None:
+        """Send records that do not wait for the turn."""
+        self.prompt.send(outputs)
 
     async def commit_offsets(self, offsets: dict[TP, int]) -> bool:
         """Commit offsets as the group's member."""
@@ -393,3 +399,4 @@ class TurnConsumer(driver.Consumer):
         await super().on_stop()
         await asyncio.get_running_loop().run_in_executor(None, self.committer.close)
         await asyncio.get_running_loop().run_in_executor(None, self.lookup.close)
+        await asyncio.get_running_loop().run_in_executor(None, self.prompt.close)

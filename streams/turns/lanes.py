@@ -28,7 +28,7 @@ __all__ = ["Chunk", "Lane", "Lanes"]
 UNSETTLED_MAX: Final = 2
 """Finished batches a lane may have ahead of the log: one committing, one ready. More would only lengthen what a crash repeats."""
 SMALL_RECORDS: Final = 1_000
-SMALL_UNSETTLED_MAX: Final = 16
+SMALL_UNSETTLED_MAX: Final = 64
 """Small batches may be more, up to that many records and batches: records that come while a kafka transaction commits run at once
 and join the next one, where they would have waited for the one after it. Each look into a table goes through that many layers."""
 
@@ -83,6 +83,10 @@ class Lane:
         return ahead < UNSETTLED_MAX or (
             ahead < SMALL_UNSETTLED_MAX and sum(effects.records for effects in self.unsettled) < SMALL_RECORDS
         )
+
+    def held_up(self) -> bool:
+        """Whether records wait for a commit."""
+        return bool(self.waiting) and self.running is None and self.settling < len(self.unsettled) and not self.free()
 
     def paced(self, records: int, seconds: float) -> None:
         """Note how long a batch took."""

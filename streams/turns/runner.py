@@ -28,7 +28,7 @@ from streams.turns.lanes import Chunk, Lane, Lanes
 
 if TYPE_CHECKING:
     from streams.observer import Observer
-    from streams.turns.batch import Record
+    from streams.turns.batch import Output, Record
     from streams.turns.committer import Committer
 
 __all__ = ["Runner", "Shell"]
@@ -67,6 +67,9 @@ class Shell(Protocol):
     async def deliver(self, batch: Batch) -> int:
         """Hand a batch to its processors; return how many there are."""
 
+    def send_at_once(self, outputs: list[Output]) -> None:
+        """Send records that do not wait for the turn."""
+
     async def commit_offsets(self, offsets: dict[TP, int]) -> bool:
         """Commit offsets through the group's member (at-least-once only)."""
 
@@ -95,6 +98,8 @@ class Runner:
         self.accepting = False
         self.settling: asyncio.Task[None] | None = None
         self.turns = 0
+        self._began_at = 0.0
+        """When the last kafka transaction began."""
         self._epoch = 0
         self._delivering: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -243,6 +248,7 @@ class Runner:
             self._failed(lane, batch)
             return
         unknown = {output[0] for output in effects.outputs} - self._known_topics if effects.outputs else set()
+        unknown |= {output[0] for output in effects.at_once} - self._known_topics if effects.at_once else set()
         if unknown:
             self._run(self._finish_checked(lane, batch, effects, unknown))
         else:
@@ -277,6 +283,9 @@ class Runner:
         lane.paced(len(batch), effects.run_s)
         lanes.done[batch.tp] = effects.next_offset
         lane.running = lane.chunk = None
+        if effects.at_once:
+            self._shell.send_at_once(effects.at_once)
+            effects.at_once = []
         if effects.visible:
             lane.unsettled.append(effects)
         self._moved()
@@ -375,14 +384,24 @@ class Runner:
         ready = [effects for lane in lanes for effects in lane.ready()]
         if not ready:
             return
-        wait = TURN_LINGER_S - (time.monotonic() - min(e.ready_at for e in ready))
-        if wait > 0 and not force and any(lane.running is not None and len(lane.running) for lane in lanes):
+        if not force and (wait := self._wait(ready, lanes)) > 0:
             if self._linger is None:
                 self._linger = asyncio.get_running_loop().call_later(wait, self._linger_over)
             return
         for lane in lanes:
             lane.settling = len(lane.unsettled)
         self.settling = asyncio.ensure_future(self._settle(Turn(member, ready), lanes))
+
+    def _wait(self, ready: list[Effects], lanes: Lanes) -> float:
+        """Return how long to wait for more."""
+        now = time.monotonic()
+        if any(lane.held_up() for lane in lanes):
+            return 0.0
+        if any(lane.running is not None and len(lane.running) for lane in lanes):
+            linger = TURN_LINGER_S - (now - min(e.ready_at for e in ready))
+        else:
+            linger = 0.0
+        return max(linger, min(e.patience_s for e in ready) - (now - self._began_at))
 
     def _linger_over(self) -> None:
         self._linger = None
@@ -401,7 +420,7 @@ class Runner:
             self._moved()
 
     async def _settled(self, turn: Turn, lanes: Lanes) -> None:
-        began = time.monotonic()
+        began = self._began_at = time.monotonic()
         refusal = await self._committer.make_visible(turn)
         if refusal is None and not self._committer.transactional and not await self._shell.commit_offsets(turn.offsets()):
             refusal = Refusal("offsets", "REBALANCE_IN_PROGRESS", "the group moved on while the turn was written", fenced=True)

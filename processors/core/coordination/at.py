@@ -1,4 +1,4 @@
-"""Where and when a command is carried out: the position that fencing tokens are made of, and the turn's clock."""
+"""Where and when a command is carried out: the position that fencing tokens are made of, and the partition's time."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ class At:
     """The moment of one step.
 
     Attributes:
-        offset: The command's offset on its partition; for a timer that of the last command before it, -1 where there was none.
+        offset: The command's offset on its partition; for what was due, that of the record that brought the time.
         n: Which of several steps at this offset it is.
-        now_ms: The turn's clock, epoch milliseconds: for leases, timeouts and ageing only. Order comes from the log.
+        now_ms: The partition's time, epoch milliseconds, as the records say it: for leases, timeouts and ageing only. Order comes
+            from the log.
     """
 
     offset: int
