@@ -37,12 +37,14 @@ PAIRS: Final = {
 
 def _killed(servers: str) -> float:
     """Return how many seconds after a holder's SIGKILL its waiter has the lock."""
-    with Worker(python("lock_clients", servers, "hold", str(LEASE_S))) as holder:
-        with Worker(python("lock_clients", servers, "succeed", str(LEASE_S))) as waiter:
-            time.sleep(QUEUED_S)
-            holder.kill()
-            killed = time.time()
-            return float(waiter.found()["at"]) - killed
+    with (
+        Worker(python("lock_clients", servers, "hold", str(LEASE_S))) as holder,
+        Worker(python("lock_clients", servers, "succeed", str(LEASE_S))) as waiter,
+    ):
+        time.sleep(QUEUED_S)
+        holder.kill()
+        killed = time.time()
+        return float(waiter.found()["at"]) - killed
 
 
 def bench(progress: Progress) -> BenchReport:

@@ -48,11 +48,8 @@ class Clock:
             due_ms: What the partition's time has to come to.
             mono_ms: Now.
         """
-        at = due_ms + self._ahead_ms + MARGIN_MS
-        if self._written_ms is not None:
-            at = max(at, self._written_ms + PASS_AGAIN_MS)
-        else:
-            at = max(at, self._back_ms + PASS_APART_MS)
+        earliest = self._back_ms + PASS_APART_MS if self._written_ms is None else self._written_ms + PASS_AGAIN_MS
+        at = max(due_ms + self._ahead_ms + MARGIN_MS, earliest)
         if at > mono_ms:
             return False, at - mono_ms
         self._written_ms = mono_ms

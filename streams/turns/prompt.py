@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from streams.bundling import Bundles
+
 if TYPE_CHECKING:
     from streams.turns.batch import Output
 
@@ -22,6 +24,8 @@ log = logging.getLogger(__name__)
 
 DELIVERY_TIMEOUT_MS: Final = 10_000
 """Longer than a broker's restart; who still waits after that has asked again."""
+APART_S: Final = 0.003
+"""Between bundles: a broker of small records spends its time on requests."""
 QUEUE_KBYTES_MAX: Final = 64 << 10
 """A second of a fast network; what comes beyond it is dropped and counted."""
 TELL_EVERY_S: Final = 10.0
@@ -54,11 +58,15 @@ class PromptSender:
         }
         self._producer: Producer | None = None
         self._broken = False
+        self._bundles = Bundles(self._go, apart_s=APART_S)
         self._told_at = -TELL_EVERY_S
         self.failed = 0
 
     def send(self, outputs: Iterable[Output]) -> None:
-        """Send records without waiting for anything."""
+        """Send records, or let them wait a moment for others."""
+        self._bundles.add(outputs)
+
+    def _go(self, outputs: list[Output]) -> None:
         if self._producer is None or self._broken:
             self._producer, self._broken = Producer(self._conf), False
         producer, reported = self._producer, self._reported
@@ -75,7 +83,7 @@ class PromptSender:
         producer.poll(0)
 
     def close(self) -> None:
-        """Send what is left, for a moment."""
+        """Send what is left, for a moment. Not on the loop: nothing is added any more."""
         if self._producer is not None:
             self._producer.flush(CLOSE_S)
             self._producer = None
