@@ -31,8 +31,9 @@ RENEW_SHARE: Final = 3
 """Renewed after this part of the lease: two more tries fit into the rest."""
 AGAIN_SHARE: Final = 6
 """Sent again when there is no answer for this part of the lease."""
-RELEASE_S: Final = 10.0
-"""How long a release waits for its answer; the lease ends without it too."""
+RELEASE_AGAIN_S: Final = 2.0
+RELEASE_S: Final = 30.0
+"""How long a release waits for its answer, longer than a takeover takes; the lease ends without it too."""
 
 
 class Lease:
@@ -171,7 +172,7 @@ class Lease:
             raise self.loss()
         self.end()
         try:
-            _, fields = await self._channel.call(command, again_s=RELEASE_S / 4, limit_s=RELEASE_S)
+            _, fields = await self._channel.call(command, again_s=RELEASE_AGAIN_S, limit_s=RELEASE_S)
         except TimeoutError as error:
             raise RequestTimedOut(
                 f"no answer to the release of {self.what} within {RELEASE_S:g} s: see whether the coordination processor runs; "

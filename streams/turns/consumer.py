@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from streams.observer import Observer
     from streams.turns.batch import Batch, Output
     from streams.turns.committer import Refusal
+    from streams.turns.lanes import Lanes
 
 __all__ = ["TurnConsumer"]
 
@@ -221,6 +222,7 @@ class TurnConsumer(driver.Consumer):
             group_instance_id=app.conf.consumer_group_instance_id,
         )
         await self.committer.run(self.committer.ready)
+        await asyncio.to_thread(self.prompt.ready)
         tps = {tp for tp in self.assignment() if self._batched(tp)}
         positions = await self._positions(tps, generation)
         if positions is None:
@@ -354,7 +356,7 @@ class TurnConsumer(driver.Consumer):
                         recovery.loaded(tp, records)
                     elif not self._batched(tp):
                         await self._per_record(tp, records)
-                    elif lanes is None or runner.lanes is not lanes or not runner.accepting or not self.flow_active:
+                    elif not runner.accepting or not self.flow_active or not self._continues(tp, records, lanes):
                         self._reseek.add(tp)
                     else:
                         runner.offer(tp, records)
@@ -368,6 +370,11 @@ class TurnConsumer(driver.Consumer):
         except asyncio.CancelledError:
             if not self.app.should_stop:
                 raise
+
+    def _continues(self, tp: TP, records: list[Any], lanes: Lanes | None) -> bool:
+        """Whether fetched records go on where the runner is; of a poll that began before the gate opened, only what fits exactly."""
+        now = self.runner.lanes
+        return now is not None and (now is lanes or now.received.get(tp) == records[0].offset)
 
     async def _per_record(self, tp: TP, records: Iterable[Any]) -> None:
         for record in records:

@@ -6,6 +6,7 @@ the broker is away for long. Whoever waits for one has to be able to ask again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -31,6 +32,7 @@ QUEUE_KBYTES_MAX: Final = 64 << 10
 TELL_EVERY_S: Final = 10.0
 """How often failures are told."""
 CLOSE_S: Final = 2.0
+READY_S: Final = 2.0
 
 
 class PromptSender:
@@ -81,6 +83,13 @@ class PromptSender:
             except KafkaException as error:
                 self._failed(error.args[0].str())
         producer.poll(0)
+
+    def ready(self) -> None:
+        """Connect, where that has not happened: the first record then waits for nothing. Blocks; nothing is raised."""
+        if self._producer is None:
+            self._producer = Producer(self._conf)
+            with contextlib.suppress(KafkaException):
+                self._producer.list_topics(timeout=READY_S)
 
     def close(self) -> None:
         """Send what is left, for a moment. Not on the loop: nothing is added any more."""

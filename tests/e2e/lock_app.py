@@ -30,6 +30,7 @@ app = App(
         create_topics=True,
         fetch_wait_ms=int(env.get("LOCK_FETCH_WAIT_MS", "500")),
         partitions=int(env.get("LOCK_PARTITIONS", "4")),
+        transaction_timeout_ms=2_000,
     ),
     broker_session_timeout=2.0,
     broker_heartbeat_interval=0.5,
