@@ -28,7 +28,8 @@
     ├── RequestTimedOut                 broker    no reply in time (retryable)
     ├── RequestFailed                   operator  (streams.requests) the handler raised; each says whether asking again can help
     ├── CoordinationError               bug       (streams.coordination.errors) a base
-    │   ├── LockRefused                 caller    (streams.coordination.errors) busy, a deadlock, bad input: its code says which
+    │   ├── LockRefused                 caller    (streams.coordination.errors) busy, bad input: its code says which
+    │   │   └── DeadlockError           caller    (streams.coordination.errors) it was to give up; begin again (retryable)
     │   ├── LockTimedOut                caller    (streams.coordination.errors) not free in time (retryable)
     │   ├── LockLost                    operator  (streams.coordination.errors) its lease ended before (retryable)
     │   ├── WaitRefused                 caller    (streams.coordination.errors) the same of the other primitives
@@ -36,6 +37,9 @@
     │   ├── PermitsLost                 operator  (streams.coordination.errors) their lease ended before (retryable)
     │   ├── BarrierBroken               operator  (streams.coordination.errors) a party gave up or died (retryable)
     │   ├── LeadershipLost              operator  (streams.coordination.errors) its lease ended before (retryable)
+    │   ├── AgentLost                   operator  (streams.coordination.errors) an agent was taken for dead (retryable)
+    │   ├── TaskLost                    operator  (streams.coordination.errors) an attempt at a task is over
+    │   ├── TaskFailed                  caller    (streams.coordination.errors) a task ended without a result
     │   └── AlreadyDecided              caller    (streams.coordination.errors) another value is decided, for ever
     ├── RedriveSuperseded               operator  (streams.deadletters) another redrive of the topic took over (retryable)
     ├── QueueFull                       caller    more in flight than the limit (retryable)

@@ -1,8 +1,8 @@
 """Answers and events of the machines, as records: written without the detour over their classes, once for both readers.
 
-An answer goes to who asked, on the partition of the reply topic that its command named, and at once: it follows from the
-log of commands alone (see `processors.coordinating.cell`), so it need not wait for the kafka transaction in which the same bytes go
-to the events topic.
+An answer goes to who asked, on the partition of the reply topic that its command named, and at once: it follows from the log of
+commands alone (see `processors.coordinating.cell`), so it need not wait for the kafka transaction in which the same bytes go to
+the events topic.
 Where a request waits, its *route* waits with it in its row: `<partition>|<request id of the call>|<reply topic>`.
 """
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 from schemas import coordination_answers as answers
 from streams.coordination.errors import VICTIM, DeadlockError, WaitRefused, WaitTimedOut
-from streams.coordination.waiting import AGAIN_S, ASK_AFTER_S, Request
+from streams.coordination.waiting import AGAIN_S, ANEW, ASK_AFTER_S, Request
 from streams.errors import RequestTimedOut
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["call", "milliseconds", "wait_for"]
 
-_FORGOTTEN = "forgotten"
 _SECONDS_MAX: Final = 1e12
 """Beyond every limit, and it fits into a field."""
 
@@ -66,7 +65,7 @@ async def wait_for(
         request.end()
         if fields["code"] == VICTIM:
             raise DeadlockError(what, reason=fields["reason"])
-        if not (anew and fields["code"] == _FORGOTTEN):
+        if not (anew and fields["code"] in ANEW):
             raise WaitRefused(what, code=fields["code"], reason=fields["reason"])
 
 

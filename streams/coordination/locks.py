@@ -20,15 +20,13 @@ from streams.coordination.calls import milliseconds
 from streams.coordination.errors import VICTIM, DeadlockError, LockRefused
 from streams.coordination.errors import LockTimedOut as WaitTimedOut
 from streams.coordination.grants import Grant
-from streams.coordination.waiting import Request
+from streams.coordination.waiting import ANEW, Request
 
 if TYPE_CHECKING:
     from streams.coordination.session import Session
 
 __all__ = ["acquire"]
 
-_FORGOTTEN: Final = "forgotten"
-"""The code where a request was sent again and the processor knows nothing of it: it is asked anew."""
 _PRIORITY_MAX: Final = 2**31
 """Beyond what the processor allows, and it fits into a field."""
 _RESOURCES_MAX: Final = 1_000
@@ -84,5 +82,5 @@ async def acquire(
             raise WaitTimedOut(f"{what} was not free within {fields['waited_ms'] / 1000:g} s")
         if fields["code"] == VICTIM:
             raise DeadlockError(what, reason=fields["reason"])
-        if fields["code"] != _FORGOTTEN:
+        if fields["code"] not in ANEW:
             raise LockRefused(", ".join(resources), code=fields["code"], reason=fields["reason"])

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from streams.coordination.leases import Lease
     from streams.coordination.session import Session
 
-__all__ = ["Request", "lease_began"]
+__all__ = ["AGAIN_S", "ANEW", "ASK_AFTER_S", "Request", "lease_began"]
 
 AGAIN_S: Final = 2.0
 """Without any answer a request is sent again after this: several kafka transactions under load, and a takeover takes longer."""
 ASK_AFTER_S: Final = 20.0
 """A request that waits is asked after this often, in case its answer was lost."""
+ANEW: Final = frozenset({"forgotten", "ended"})
+"""Codes of a request that was sent again: the processor knows nothing of it, or its lease was over before its grant was told. It is
+asked anew, under another id."""
 _QUEUED: Final = frozenset({"lock.queued", "request.queued"})
 
 
@@ -55,8 +58,11 @@ class Request:
     async def answer(self) -> Answer:
         """Send the request until it is answered, and return the answer.
 
+        A grant whose lease is over when it is told is none: it is asked for again. That is what becomes of a request that lay in
+        the log before a worker came, for the lease begins where the request lies.
+
         Raises:
-            RequestTimedOut: There was no answer at all.
+            RequestTimedOut: There was no answer at all, or only such grants.
             AntiphonError: It could not be sent, or answers cannot be read.
         """
         command = self._command
@@ -68,11 +74,15 @@ class Request:
                 command = self._command.model_copy(update={"again": True})
                 done, _ = await asyncio.wait([self._future], timeout=self._ask_after_s if self._queued else again_s)
                 if done:
-                    return self._future.result()
+                    answer = self._future.result()
+                    if not self._over(answer):
+                        return answer
+                    self._future, self._later = asyncio.get_running_loop().create_future(), []
                 if not self._queued and time.monotonic() - began >= self._answer_s:
                     raise RequestTimedOut(
-                        f"no answer to the request for {self._what} within {self._answer_s:g} s: "
-                        "see whether the coordination processor runs"
+                        f"no answer to the request for {self._what} within {self._answer_s:g} s"
+                        + (", or only when its lease was over" if done else "")
+                        + ": see whether the coordination processor runs"
                     )
         except BaseException:
             self.end()
@@ -80,6 +90,12 @@ class Request:
                 with contextlib.suppress(AntiphonError):
                     await self._channel.send(self._cancel, self._channel.new_id())
             raise
+
+    def _over(self, answer: Answer) -> bool:
+        _, fields = answer
+        if "lease_ms" not in fields or "asked_ms" not in fields:
+            return False
+        return lease_began(self.sent, fields) + fields["lease_ms"] / 1000 <= time.monotonic()
 
     def hand_over(self, lease: Lease) -> None:
         """Let what has come since the answer, and what comes later, go to the lease."""
