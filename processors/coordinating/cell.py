@@ -2,10 +2,10 @@
 
 What the machines answer follows from the records before and from nothing else. Their time is the records' own, which the broker
 gives them as it appends them, and never a worker's clock; where a lease is due and nothing comes, a worker writes a record that
-says so (`time.pass`), and the lease ends where that record lies. So every worker that reads the log comes to the same answers, the one
-that is dead, frozen or replaced too, and an answer may be told before the kafka transaction commits the state it left: whoever
-reads these records again, from the last committed state, finds the same. (Schneider 1990, "Implementing fault-tolerant services
-using the state machine approach".)
+says so (`time.pass`), and the lease ends where that record lies. So every worker that reads the log comes to the same answers,
+the one that is dead, frozen or replaced too, and an answer may be told before the kafka transaction commits the state it left:
+whoever reads these records again, from the last committed state, finds the same. (Schneider 1990, "Implementing fault-tolerant
+services using the state machine approach".)
 
     commands, in their order ─▶ machines ─┬─▶ answers, at once
                                           └─▶ rows and events, with the offset, in the turn's kafka transaction

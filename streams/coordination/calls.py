@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 from schemas import coordination_answers as answers
 from streams.coordination.errors import VICTIM, DeadlockError, WaitRefused, WaitTimedOut
-from streams.coordination.waiting import AGAIN_S, ANEW, ASK_AFTER_S, Request
+from streams.coordination.waiting import AGAIN_S, ANEW, ASK_AFTER_S, EXPIRED, Request
 from streams.errors import RequestTimedOut
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ async def wait_for(
         asked = command.model_copy(update={"request_id": request_id})
         request = Request(session, asked, cancel=cancel(request_id), what=what, ask_after_s=ask_after_s)
         kind, fields = await request.answer()
+        if kind in EXPIRED:
+            request.end()
+            continue
         if kind == answers.RequestTimedOut.event_type:
             request.end()
             raise WaitTimedOut(f"{what}: waited for {fields['waited_ms'] / 1000:g} s in vain")

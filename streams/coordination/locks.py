@@ -20,7 +20,7 @@ from streams.coordination.calls import milliseconds
 from streams.coordination.errors import VICTIM, DeadlockError, LockRefused
 from streams.coordination.errors import LockTimedOut as WaitTimedOut
 from streams.coordination.grants import Grant
-from streams.coordination.waiting import ANEW, Request
+from streams.coordination.waiting import ANEW, EXPIRED, Request
 
 if TYPE_CHECKING:
     from streams.coordination.session import Session
@@ -78,6 +78,8 @@ async def acquire(
             request.hand_over(grant)
             return grant
         request.end()
+        if kind in EXPIRED:
+            continue
         if kind == LockTimedOut.event_type:
             raise WaitTimedOut(f"{what} was not free within {fields['waited_ms'] / 1000:g} s")
         if fields["code"] == VICTIM:

@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from streams.coordination.leases import Lease
     from streams.coordination.session import Session
 
-__all__ = ["AGAIN_S", "ANEW", "ASK_AFTER_S", "Request", "lease_began"]
+__all__ = ["AGAIN_S", "ANEW", "ASK_AFTER_S", "EXPIRED", "Request", "lease_began"]
 
 AGAIN_S: Final = 2.0
 """Without any answer a request is sent again after this: several kafka transactions under load, and a takeover takes longer."""
 ASK_AFTER_S: Final = 20.0
 """A request that waits is asked after this often, in case its answer was lost."""
 ANEW: Final = frozenset({"forgotten", "ended"})
-"""Codes of a request that was sent again: the processor knows nothing of it, or its lease was over before its grant was told. It is
-asked anew, under another id."""
+"""Codes of a request that was sent again: the processor knows nothing of it, or its lease was over before its grant was told.
+It is asked anew, under another id."""
+EXPIRED: Final = frozenset({"lock.expired", "semaphore.expired"})
+"""The end of a grant whose lease was over when it was told; it is asked for anew as well."""
 _QUEUED: Final = frozenset({"lock.queued", "request.queued"})
 
 
@@ -95,7 +97,8 @@ class Request:
         _, fields = answer
         if "lease_ms" not in fields or "asked_ms" not in fields:
             return False
-        return lease_began(self.sent, fields) + fields["lease_ms"] / 1000 <= time.monotonic()
+        lease_s: float = fields["lease_ms"] / 1000
+        return lease_began(self.sent, fields) + lease_s <= time.monotonic()
 
     def hand_over(self, lease: Lease) -> None:
         """Let what has come since the answer, and what comes later, go to the lease."""

@@ -372,7 +372,7 @@ class TurnConsumer(driver.Consumer):
                 raise
 
     def _continues(self, tp: TP, records: list[Any], lanes: Lanes | None) -> bool:
-        """Whether fetched records go on where the runner is; those of a poll that began before the gate opened have to fit exactly."""
+        """Whether fetched records go on where the runner is; of a poll from before the gate opened, they must fit exactly."""
         now = self.runner.lanes
         return now is not None and (now is lanes or now.received.get(tp) == records[0].offset)
 
