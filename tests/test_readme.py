@@ -98,7 +98,7 @@ def test_the_commands_of_the_readme_run_in_order(tmp_path: Path, environment: di
     text = (tmp_path / "out").read_text(errors="replace")
     assert code == 0, text + _logs(work)
     said = "overlap.found", "this is no event", "MalformedRecord", "1 redriven", "on all replicas", "ada T-4"
-    for expected in (*said, "same-file@", "no partial"):
+    for expected in (*said, "same-file@", "no partial", "built 1f3a", "term 1 and the lock", "held by", "work.assigned"):
         assert expected in text, f"{expected!r} is not in:\n{text}{_logs(work)}"
     assert re.search(r"\bada 0 of 2\b", text), text
     assert (work / "again.jsonl").read_text().count("\n") >= 3
@@ -126,7 +126,7 @@ def test_every_command_of_the_readme_has_its_blocks() -> None:
     """The extraction finds the blocks: an empty test would pass for ever."""
     script = _script()
     known = "broker start", "topics create", "produce", "worker", "tail", "replay", "deadletters redrive", "broker stop"
-    for command in (*known, "cep publish"):
+    for command in (*known, "cep publish", "worker coordination", "locks"):
         assert f"antiphon {command}" in script
     assert "make demo" not in script
     assert len(_blocks("python")) >= 2
