@@ -122,7 +122,7 @@ class Cell:
                 due[number] = next_ms
                 earliest = min(due)
         self._now_ms = now_ms
-        self._clock.read(now_ms, _mono_ms())
+        self._clock.read(commands[-1][0].timestamp, _mono_ms())  # not the partition's time: the broker's clock may be set back
 
     def _wake(self, batch: Batch) -> None:
         """See to it that time passes when something is due: come back then, and write the record that says so."""
@@ -171,6 +171,7 @@ class Cell:
         self._machines = [shell.load(own[shell.name]) for shell in self._shells]
         self._due = [_next(machine) for machine in self._machines]
         self._now_ms = mark[1] if mark else 0
+        self._clock.read(self._now_ms, _mono_ms())
         self.loads += 1
 
 
