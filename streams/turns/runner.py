@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -98,7 +99,7 @@ class Runner:
         self.accepting = False
         self.settling: asyncio.Task[None] | None = None
         self.turns = 0
-        self._began_at = 0.0
+        self._began_at = -math.inf
         """When the last kafka transaction began."""
         self._epoch = 0
         self._delivering: set[asyncio.Task[None]] = set()
@@ -183,9 +184,14 @@ class Runner:
         """Start a batch in every lane that is free and has something to do."""
         if self.lanes is None or not self.accepting:
             return
+        held_up = False
         for lane in self.lanes:
             if lane.free():
                 self._start(lane)
+            elif lane.held_up():
+                held_up = True
+        if held_up:
+            self._gather()
         self._arm_timer()
 
     def _arm_timer(self) -> None:
@@ -384,9 +390,13 @@ class Runner:
         ready = [effects for lane in lanes for effects in lane.ready()]
         if not ready:
             return
-        if not force and (wait := self._wait(ready, lanes)) > 0:
-            if self._linger is None:
-                self._linger = asyncio.get_running_loop().call_later(wait, self._linger_over)
+        wait = 0.0 if force else self._wait(ready, lanes)
+        loop = asyncio.get_running_loop()
+        if self._linger is not None and (wait <= 0 or self._linger.when() > loop.time() + wait):
+            self._linger.cancel()
+            self._linger = None
+        if wait > 0:
+            self._linger = self._linger or loop.call_later(wait, self._linger_over)
             return
         for lane in lanes:
             lane.settling = len(lane.unsettled)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 from faust.types import TP
 
 from streams.observer import Observer
-from streams.turns.batch import Batch, TableLike
+from streams.turns.batch import Batch, Output, TableLike
 from streams.turns.committer import Committer, Refusal, Turn
 from streams.turns.runner import Runner, Shell
 from streams.turns.stores import MemoryParts
@@ -158,6 +158,11 @@ class FakeShell:
         self.offsets_committed: list[dict[TP, int]] = []
         self.offsets_taken = True
         self.batches: list[Batch] = []
+        self.at_once: list[list[Output]] = []
+        """What was sent at once, a list for each batch."""
+
+    def send_at_once(self, outputs: list[Output]) -> None:
+        self.at_once.append(outputs)
 
     async def deliver(self, batch: Batch) -> int:
         self.batches.append(batch)

@@ -235,8 +235,11 @@ def test_nothing_is_written_after_the_end() -> None:
         del view["a"]
     with pytest.raises(ProcessorError, match="'out' was sent after its batch ended"):
         made.send("out", key=None, value=b"v")
+    with pytest.raises(ProcessorError, match="'soon' was sent after its batch ended"):
+        made.send_at_once("soon", key=None, value=b"v")
     with pytest.raises(ProcessorError, match="opened after its batch ended"):
         made.view(table("other"))
+    assert (made.effects.outputs, made.effects.at_once) == ([], [])
     assert made.effects.writes[counts] == {"a": 1}
 
 
@@ -265,6 +268,17 @@ def test_the_current_batch_is_the_one_in_hand() -> None:
     enter_batch(None)
 
 
+def test_what_is_sent_at_once_is_kept_apart_in_order() -> None:
+    """It is not an output of the turn; its place and its headers are as given."""
+    made = batch()
+    made.send("out", key=b"k", value=b"1")
+    made.send_at_once("soon", key=b"k", value=b"2", headers=[("h", b"x")], partition=3)
+    made.send_at_once("soon", key=None, value=None)
+    effects = made.seal(record_bytes_max=1_000)
+    assert effects.outputs == [("out", b"k", b"1", -1, None)]
+    assert effects.at_once == [("soon", b"k", b"2", 3, [("h", b"x")]), ("soon", None, None, -1, None)]
+
+
 def test_the_earliest_wake_up_wins() -> None:
     """Several requests for a timer become one, at the earliest time."""
     made = batch()
@@ -288,11 +302,13 @@ def test_the_earliest_wake_up_wins() -> None:
     ],
 )
 def test_outputs_that_cannot_be_written_are_refused_with_their_topic(send: dict[str, Any], says: str) -> None:
-    """A wrong output is the failure of the batch that made it, not of the turn."""
-    made = batch()
+    """A wrong output is the failure of the batch that made it, not of the turn; one that does not wait for the turn too."""
+    made, prompt = batch(), batch()
     made.send("out", **send)
-    with pytest.raises(ProcessorError, match=says):
-        made.seal(record_bytes_max=1_000)
+    prompt.send_at_once("out", **send)
+    for one in (made, prompt):
+        with pytest.raises(ProcessorError, match=says):
+            one.seal(record_bytes_max=1_000)
 
 
 def test_a_forwarded_header_may_have_no_value() -> None:
@@ -325,6 +341,9 @@ def test_a_batch_that_did_nothing_is_not_visible() -> None:
     """A timer without effects needs no kafka transaction; records, outputs and writes do."""
     assert not batch([]).seal(record_bytes_max=1_000).visible
     assert batch([1]).seal(record_bytes_max=1_000).visible
+    prompt = batch([])
+    prompt.send_at_once("out", key=None, value=b"")
+    assert not prompt.seal(record_bytes_max=1_000).visible, "it needs no kafka transaction"
     sending, writing = batch([]), batch([])
     sending.send("out", key=None, value=b"")
     writing.view(table())["k"] = 1

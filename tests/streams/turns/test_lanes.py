@@ -178,6 +178,24 @@ def test_of_small_batches_more_may_wait_for_the_log() -> None:
     assert not lane.free()
 
 
+def test_a_lane_is_held_up_when_its_records_wait_for_a_commit() -> None:
+    """It has as many uncommitted batches as it may, none of them is on its way, and more has come."""
+    lane = Lane(0)
+    lane.waiting.append(Chunk(A, records([9], tp=A)))
+    assert not lane.held_up(), "it may run"
+    lane.unsettled = [Effects(A, next_offset=n, records=SMALL_RECORDS) for n in range(UNSETTLED_MAX)]
+    assert lane.held_up()
+    lane.settling = UNSETTLED_MAX - 1
+    assert lane.held_up(), "the last one is not on its way"
+    lane.settling = UNSETTLED_MAX
+    assert not lane.held_up(), "they are committing"
+    lane.settling, lane.running = 0, batch()
+    assert not lane.held_up()
+    lane.running = None
+    lane.waiting.clear()
+    assert not lane.held_up(), "nobody waits"
+
+
 def test_records_of_two_topics_do_not_share_a_batch() -> None:
     """A batch has one topic partition: what lies between two chunks of it keeps them apart."""
     lanes = opened(A, B)

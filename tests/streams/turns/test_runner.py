@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.errors import BrokerUnavailable, CannotGoOn, ProcessorError, TopicMissing
+from streams.turns import lanes
 from streams.turns import runner as module
 from streams.turns.batch import Batch
 from streams.turns.committer import Refusal
@@ -739,3 +740,258 @@ async def test_offsets_do_not_move_over_what_waits() -> None:
     work.gates[0].set()
     await bench.idle()
     assert bench.committer.committed() == 1
+
+
+# ---- at once
+
+
+async def prompt(batch: Batch) -> None:
+    """As `echo`, and each record is told at once too."""
+    for record in batch.records:
+        batch.send_at_once("soon", key=record.key, value=b"%d" % record.offset)
+    await echo(batch)
+
+
+def told(bench: Bench) -> list[list[int]]:
+    """Return the offsets that were told at once, a list for each batch."""
+    return [[int(output[2] or b"") for output in outputs] for outputs in bench.shell.at_once]
+
+
+async def test_what_is_sent_at_once_does_not_wait_for_the_commit() -> None:
+    """It is sent when its batch has ended, once, in order, and is no part of the turn."""
+    bench = Bench(prompt)
+    bench.open(A)
+    await bench.idle()
+    bench.committer.hold()
+    bench.offer(records([0, 1]))
+    await bench.until(lambda: told(bench) == [[0, 1]])
+    assert bench.committer.turns == []
+    bench.offer(records([2]))
+    await bench.until(lambda: told(bench) == [[0, 1], [2]])
+    bench.committer.release()
+    await bench.idle()
+    assert told(bench) == [[0, 1], [2]]
+    assert {output[0] for turn in bench.committer.turns for e in turn.effects for output in e.outputs} == {"out"}
+
+
+async def test_a_failed_batch_tells_nothing() -> None:
+    """Its halves do, each when it has ended well; of a record that is set aside nothing is told."""
+    bench = Bench(prompt)
+    bench.open(A)
+    await bench.idle()
+    bench.offer(records(range(4), value=lambda n: b"poison" if n == 2 else b"v"))
+    await bench.idle()
+    assert told(bench) == [[0, 1], [3]]
+    assert bench.committer.offsets() == [0, 1, 3]
+    assert len(bench.committer.dead()) == 1
+
+
+async def test_what_cannot_be_sent_at_once_is_the_failure_of_its_record() -> None:
+    """It is found when the batch is sealed, so the rest of the batch is told, and nothing of that record."""
+
+    async def work(batch: Batch) -> None:
+        for record in batch.records:
+            size = 2_000 if record.offset == 1 else 1
+            batch.send_at_once("soon", key=None, value=b"%d" % record.offset * size)
+
+    bench = Bench(work)
+    bench.open(A)
+    await bench.idle()
+    bench.offer(records([0, 1, 2]))
+    await bench.idle()
+    assert [[output[2] for output in outputs] for outputs in bench.shell.at_once] == [[b"0"], [b"2"]]
+    assert [value for value, _ in bench.committer.dead()] == [b"v1"]
+
+
+async def test_after_a_refused_turn_it_is_told_again() -> None:
+    """What follows from the log is told by every run of it; at least once, and the same."""
+    bench = Bench(prompt)
+    bench.open(A)
+    await bench.idle()
+    bench.committer.refusals = [REFUSED]
+    bench.offer(records([0]))
+    await bench.until(lambda: bench.shell.refusals == [REFUSED])
+    assert told(bench) == [[0]]
+    bench.open(A)
+    bench.offer(records([0]))
+    await bench.idle()
+    first, second = bench.shell.at_once
+    assert first == second
+    assert bench.committer.offsets() == [0]
+
+
+async def test_a_batch_that_was_given_up_tells_nothing() -> None:
+    """It ends after its partitions went: whoever has them now tells it."""
+    held = Held(0)
+
+    async def work(batch: Batch) -> None:
+        batch.send_at_once("soon", key=None, value=b"0")
+        await held(batch)
+
+    bench = Bench(work)
+    bench.open(A)
+    await bench.until(lambda: bool(bench.shell.batches))
+    bench.shell.at_once.clear()
+    bench.offer(records([0]))
+    await bench.until(lambda: held.at == {0})
+    bench.runner.forget()
+    held.gates[0].set()
+    await asyncio.sleep(0.01)
+    assert bench.shell.at_once == []
+
+
+async def test_nothing_is_told_where_the_partitions_went_while_topics_were_asked_for() -> None:
+    """The batch has ended; between that and the answer about its topics another generation may have begun."""
+    bench, asked, answered = Bench(prompt), asyncio.Event(), asyncio.Event()
+
+    async def check(topics: set[str]) -> None:
+        asked.set()
+        await asyncio.shield(answered.wait())
+
+    bench.shell.check_topics = check  # type: ignore[method-assign]
+    bench.open(A)
+    await bench.idle()
+    bench.offer(records([0]))
+    await asyncio.wait_for(asked.wait(), 10)
+    bench.runner.forget()
+    answered.set()
+    await asyncio.sleep(0.01)
+    assert bench.shell.at_once == []
+
+
+async def test_the_topics_of_what_is_sent_at_once_are_checked_once() -> None:
+    """One that is missing stops the worker before anything is told."""
+    bench = Bench(prompt)
+    bench.shell.unknown = TopicMissing("soon")
+    bench.open(A)
+    await bench.idle()
+    bench.offer(records([0]))
+    await bench.until(lambda: bench.shell.errors != [])
+    assert bench.shell.at_once == []
+    again = Bench(prompt)
+    again.open(A)
+    again.offer(records([0]))
+    await again.idle()
+    again.offer(records([1]))
+    await again.idle()
+    assert again.shell.checked == [{"out", "soon"}]
+
+
+async def test_a_timer_that_only_sends_at_once_needs_no_kafka_transaction() -> None:
+    """Nothing of it has to be committed: no offset, no row, no output."""
+    fired: list[Batch] = []
+
+    async def work(batch: Batch) -> None:
+        fired.append(batch)
+        batch.send_at_once("soon", key=None, value=b"tick")
+
+    bench = Bench(work)
+    bench.open(A)
+    await bench.until(lambda: len(bench.shell.at_once) == 1)
+    await bench.idle()
+    assert bench.committer.asked == 0
+
+
+# ---- commits that nobody waits for
+
+PATIENCE_S = 1e9
+"""Longer than any test and any machine's uptime: what commits before does not do so by time."""
+
+
+def patient(*, but: TP | None = None) -> Any:
+    """Return a processor for whose commits nobody waits, those of one partition excepted."""
+
+    async def work(batch: Batch) -> None:
+        await echo(batch)
+        if batch.tp != but:
+            batch.commit_within(PATIENCE_S)
+
+    return work
+
+
+async def ready(bench: Bench, offset: int, tp: TP = A) -> None:
+    """Run a record, and let the loop go on for a while after it has ended."""
+    bench.offer(records([offset], tp=tp))
+    await bench.until(lambda: bench.runner.lanes is not None and bench.runner.lanes.done[tp] == offset + 1)
+    await asyncio.sleep(0.01)
+
+
+async def test_the_first_commit_is_at_once_and_the_next_are_apart() -> None:
+    """An idle partition does not wait; what comes soon after goes together, when the time has come."""
+    bench = Bench(patient())
+    bench.open(A)
+    bench.offer(records([0]))
+    await bench.idle()
+    assert bench.committer.offsets() == [0]
+    await ready(bench, 1)
+    await ready(bench, 2)
+    assert bench.committer.asked == 1
+    bench.runner._linger_over()
+    await bench.idle()
+    assert (bench.committer.offsets(), len(bench.committer.turns)) == ([0, 1, 2], 2)
+
+
+async def test_commits_are_counted_from_the_one_before() -> None:
+    """The time is what was asked for: a batch that comes later than that after the last commit commits at once."""
+    bench = Bench(patient())
+    bench.open(A)
+    bench.offer(records([0]))
+    await bench.idle()
+    bench.runner._began_at -= PATIENCE_S
+    await ready(bench, 1)
+    assert bench.committer.offsets() == [0, 1]
+
+
+async def test_a_batch_that_somebody_waits_for_takes_the_others_along() -> None:
+    """The least patient one decides."""
+    bench = Bench(patient(but=B))
+    bench.open(A, B)
+    bench.offer(records([0], tp=A))
+    await bench.idle()
+    await ready(bench, 1)
+    assert bench.committer.offsets(A) == [0]
+    bench.offer(records([0], tp=B))
+    await bench.idle()
+    assert (bench.committer.offsets(A), bench.committer.offsets(B)) == ([0, 1], [0])
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_lane_that_is_held_up_commits(monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
+    """Records that cannot run before a commit do not wait for anybody's patience, whenever they come."""
+    monkeypatch.setattr(lanes, "SMALL_RECORDS", 1)
+    bench = Bench(patient(), batch_records_max=1)
+    bench.open(A)
+    bench.offer(records([0]))
+    await bench.idle()
+    await ready(bench, 1)
+    if late:
+        await ready(bench, 2)
+        bench.offer(records([3]))
+    else:
+        bench.offer(records([2, 3]))
+    await bench.until(lambda: bench.committer.offsets()[:3] == [0, 1, 2])
+
+
+async def test_closing_waits_for_no_patience() -> None:
+    """Who leaves commits what has ended."""
+    bench = Bench(patient())
+    bench.open(A)
+    bench.offer(records([0]))
+    await bench.idle()
+    await ready(bench, 1)
+    assert bench.committer.offsets() == [0]
+    assert await bench.runner.close(10.0) == 0
+    assert bench.committer.offsets() == [0, 1]
+
+
+async def test_a_wait_that_is_over_early_leaves_no_timer() -> None:
+    """What was committed before the time came does not let the next one commit too soon."""
+    bench = Bench(patient(but=B))
+    bench.open(A, B)
+    bench.offer(records([0], tp=A))
+    await bench.idle()
+    await ready(bench, 1)
+    assert bench.runner._linger is not None
+    bench.offer(records([0], tp=B))
+    await bench.idle()
+    assert bench.runner._linger is None
