@@ -79,6 +79,7 @@ async def acquire(
             return grant
         request.end()
         if kind in EXPIRED:
+            session.missed += 1
             continue
         if kind == LockTimedOut.event_type:
             raise WaitTimedOut(f"{what} was not free within {fields['waited_ms'] / 1000:g} s")
@@ -86,3 +87,4 @@ async def acquire(
             raise DeadlockError(what, reason=fields["reason"])
         if fields["code"] not in ANEW:
             raise LockRefused(", ".join(resources), code=fields["code"], reason=fields["reason"])
+        session.missed += 1

@@ -34,6 +34,8 @@ class Session:
     def __init__(self, channel: Channel, *, name: str, answer_s: float) -> None:
         self.channel, self.answer_s = channel, answer_s
         self.held: set[Lease] = set()
+        self.missed = 0
+        """Lock requests that were asked for anew: a grant of theirs may have been held, and over, before it was told."""
         self.news = News(channel)
         self.deadlocks = News(channel, DEADLOCKS_TOPIC)
         self._name = name

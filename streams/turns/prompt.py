@@ -92,7 +92,8 @@ class PromptSender:
                 self._producer.list_topics(timeout=READY_S)
 
     def close(self) -> None:
-        """Send what is left, for a moment. Not on the loop: nothing is added any more."""
+        """Send what is left, also what waits for others, for a moment. Not on the loop: nothing is added any more."""
+        self._bundles.flush()
         if self._producer is not None:
             self._producer.flush(CLOSE_S)
             self._producer = None

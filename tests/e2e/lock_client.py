@@ -118,6 +118,7 @@ class Worker:
         name, began_ns = {"grant": f"{self.name}-{self.number}", "owner": self.name}, time.monotonic_ns()
         lease_ms = self.chance.choice([self.lease_ms, self.lease_ms, LONG_LEASE_MS])
         calls = [self.history.call("acquire", one, **name, lease_ms=lease_ms, mode=mode) for one in resources]
+        missed = self.mesh.session.missed
         lock = self.mesh.lock(resources, mode=mode, wait_s=wait_s, lease_s=lease_ms / 1000, owner=self.name, renew=False)
         try:
             grant = await asyncio.wait_for(lock.acquire(), 0.05 if gives_up else None)
@@ -135,6 +136,21 @@ class Worker:
             for call, token in zip(calls, grant.tokens, strict=True):
                 call.answered("ok", token=token)
             return Taken(grant, name, time.monotonic_ns(), lease_ms)
+        finally:
+            for n in range(
+                self.mesh.session.missed - missed
+            ):  # asked for anew: what was granted before was over when it was told
+                for one in resources:
+                    ghost = self.history.call(
+                        "acquire",
+                        one,
+                        grant=f"{name['grant']}~{n}",
+                        owner=self.name,
+                        lease_ms=lease_ms,
+                        mode=mode,
+                        call_ns=began_ns,
+                    )
+                    ghost.answered("unknown")
         return None
 
     async def use(self, taken: Taken) -> None:
