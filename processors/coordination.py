@@ -4,12 +4,13 @@
                                              │         └─▶ coordination.events     each change to everybody
                                        table coordination
 
-Answers, events, table and offset are one kafka transaction, so nobody learns of a grant that is not kept. An idle partition
-commits a single command at once; under load a thousand share a transaction. Leases end by timers of the partition.
+Events, table and offset are one kafka transaction. Answers are told at once: they follow from the log of commands alone, so every
+later run of the same records says the same, and nobody learns of a grant that is not kept (see `processors.coordinating.cell`).
+An idle partition commits a single command at once; under load a thousand share a transaction.
 
 The number of partitions of the commands topic is for ever: with another one a domain moves to a partition that does not know its
-locks. Take a new topic (`AGENT_COORDINATION_TOPIC_PREFIX`) and let everybody move. Records have the broker's time: those of
-a client whose clock is an hour ahead would be refused otherwise (`message.timestamp.after.max.ms`).
+locks. Take a new topic (`AGENT_COORDINATION_TOPIC_PREFIX`) and let everybody move. Records have the broker's time, by which
+leases end; a topic that keeps the time of whoever writes stops the worker.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from processors.coordinating.answers import Writer, topic_of
 from processors.coordinating.cell import Cell
 from processors.option_base import PrefixedOptions
 from schemas.coordination import COMMANDS_TOPIC, EVENTS_TOPIC
-from streams.errors import TopicMissing
+from streams.errors import CannotGoOn, TopicMissing
 from streams.topics import Topics
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ TABLE: Final = "coordination"
 ENV_PREFIX: Final = "AGENT_COORDINATION_"
 COMMIT_WITHIN_S: Final = 0.05
 """Answers do not wait for the kafka transaction, so under load there are twenty a second and not a hundred."""
+LOG_APPEND_TIME: Final = 1
+"""What a record's `timestamp_type` is where its time is the broker's."""
 REPLY_TOPICS_MAX: Final = 100_000
 """Names of reply topics remembered: more than clusters have topics."""
 
@@ -76,6 +79,21 @@ class ReplyTopics:
             self.partitions[topic] = len(found.partitions)
 
 
+def check_times(batch: Batch) -> None:
+    """Raise where a record's time is not the broker's: leases would end by the clock of whoever wrote it.
+
+    Raises:
+        CannotGoOn: Says what to do with the topic.
+    """
+    for record in batch.records:
+        if getattr(record, "timestamp_type", LOG_APPEND_TIME) != LOG_APPEND_TIME:
+            raise CannotGoOn(
+                f"topic {batch.topic!r}, partition {batch.partition}, offset {record.offset}: the record's time is its writer's, "
+                "not the broker's, by which leases end: set message.timestamp.type=LogAppendTime on the topic and delete the "
+                f"records that it has, or take other topics ({ENV_PREFIX}TOPIC_PREFIX)"
+            )
+
+
 def primitives() -> tuple[Shell, ...]:
     """Return all primitives, each with its usual limits."""
     return (
@@ -110,6 +128,7 @@ def register(app: App, options: CoordinationOptions | None = None, *, shells: Se
     @app.agent(app.batch_topic(commands), name=TABLE, concurrency=4)
     async def coordination(stream: AsyncIterator[Batch]) -> None:
         async for batch in stream:
+            check_times(batch)
             await replies.learn(batch)
             cell = cells.get(batch.partition)
             if cell is None:

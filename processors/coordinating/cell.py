@@ -170,7 +170,7 @@ class Cell:
                 own[key[0]].append((key[1:], row))
         self._machines = [shell.load(own[shell.name]) for shell in self._shells]
         self._due = [_next(machine) for machine in self._machines]
-        self._now_ms = mark[1] if mark else 0
+        self._now_ms = mark[1] if isinstance(mark, list) else 0  # a word without a time: rows of a release before this one
         self._clock.read(self._now_ms, _mono_ms())
         self.loads += 1
 

@@ -448,3 +448,16 @@ def test_a_batch_that_fails_half_done_leaves_no_memory(monkeypatch: pytest.Monke
         worker.run([acquire(1, "ann")])
     assert grants(worker.run([acquire(2, "bob")])) == [("bob", 2 << 20)]
     assert worker.cell.loads == 2
+
+
+def test_rows_of_a_release_without_a_time_are_taken_over() -> None:
+    """Its mark was a word: the time begins with the first record, and what it held is held."""
+    first = Worker()
+    first.run([acquire(0, "ann")])
+    first.commit()
+    mark = first.table.codec.encode_key(module.MARK)
+    first.rows[mark] = b'"4f6a.17"'
+    later = first.successor(random.Random(0), lambda: START_MS)
+    assert kinds(answers_of(later.run([acquire(1, "bob", 5, wait_ms=0)]))) == ["lock.refused"]
+    *_, granted = told(answers_of(later.run([acquire(2, "bob", 1_000)])))
+    assert granted.expires_ms == START_MS + 2_000

@@ -1,0 +1,41 @@
+"""The coordination processor: whose time its records may have."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import pytest
+
+from processors.coordination import check_times
+from streams.errors import CannotGoOn
+from streams.turns.batch import Batch
+from tests.streams.turns.fakes import IN, records
+
+
+class Timed(NamedTuple):
+    """A record as it is fetched, as far as its time goes."""
+
+    offset: int
+    timestamp_type: int
+
+
+def batch_of(found: list[Any]) -> Batch:
+    return Batch(IN, cast(Any, found), now_ms=0, next_offset=0, below=lambda _: (), codec=cast(Any, None))
+
+
+def test_records_with_their_writers_time_stop_the_worker() -> None:
+    """One line: which topic and record, what is wrong, what to do. No record is to blame, so none becomes a dead letter."""
+    with pytest.raises(CannotGoOn) as raised:
+        check_times(batch_of([Timed(7, 1), Timed(8, 0)]))
+    said = str(raised.value)
+    assert said.startswith("topic 'in', partition 0, offset 8: ")
+    assert "message.timestamp.type=LogAppendTime" in said
+    assert "AGENT_COORDINATION_TOPIC_PREFIX" in said
+    assert "\n" not in said
+
+
+def test_records_with_the_brokers_time_are_taken() -> None:
+    """So are those of fakes, which have none of either kind, and a batch without records."""
+    check_times(batch_of([Timed(7, 1), Timed(8, 1)]))
+    check_times(batch_of(records([0])))
+    check_times(batch_of([]))
