@@ -37,7 +37,7 @@ async def waits_to_run(self: Any, batch: Any) -> None:
     await learn(self, batch)
     path = Path(os.environ["TOLD_RUN"])
     if batch.records and path.exists():  # noqa: ASYNC240
-        path.with_suffix(".reached").touch()  # noqa: ASYNC240
+        path.with_suffix(".reached").touch()
         await gone("TOLD_RUN")
 
 
