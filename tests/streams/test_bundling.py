@@ -74,6 +74,21 @@ async def test_a_flush_lets_go_what_waits_and_its_timer() -> None:
     assert bundles._timer is None
 
 
+def test_a_flush_does_not_let_the_next_go_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timer of what was flushed is gone: what comes after it is apart from it."""
+    clock = Clock(monkeypatch)
+    gone: list[tuple[float, list[int]]] = []
+    bundles = Bundles[int](lambda bundle: gone.append((clock.now, bundle)), apart_s=1.0)
+    bundles.add([1])
+    bundles.add([2])
+    clock.go(0.5)
+    bundles.flush()
+    bundles.add([3])
+    clock.go(5.0)
+    assert [bundle for _, bundle in gone] == [[1], [2], [3]]
+    assert gone[2][0] - gone[1][0] == pytest.approx(1.0)
+
+
 def test_nothing_is_no_bundle() -> None:
     """Adding nothing sends nothing, and needs no loop."""
     gone: list[list[int]] = []
