@@ -110,6 +110,7 @@ class _Reading:
 
     def take(self, record: LogRecord) -> None:
         """Take one record; what is no event is passed over."""
+        from processors.coordinating.following import happened_ms
         from processors.core.coordination.lock_view import FOLDS
         from schemas.errors import SchemaError
 
@@ -119,7 +120,7 @@ class _Reading:
         try:
             kind = self._codec.type_of(record)
             if kind in FOLDS:
-                self.view.take(kind, self._codec.read(record), record.timestamp)
+                self.view.take(kind, self._codec.read(record), happened_ms(record, kind))
         except SchemaError as error:
             err.print(f"{self.topic}[{record.partition}]@{record.offset}: {error}", style="dim", markup=False, highlight=False)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
-from processors.coordinating.following import Following
+from processors.coordinating.following import Following, happened_ms
 from processors.coordination import CoordinationOptions
 from processors.core.coordination.deadlocks import CHECKED, Deadlock, Detector, Policy
 from processors.core.coordination.lock_places import LOCKS, SEMAPHORES
@@ -150,7 +150,7 @@ class Watch:
                 try:
                     kind = codec.type_of(record)
                     if kind in KINDS:
-                        detector.take(kind, codec.read(record), record.timestamp)
+                        detector.take(kind, codec.read(record), happened_ms(record, kind))
                 except SchemaError as error:
                     log.warning("%s[%d]@%d is skipped: %s", self._events, record.partition, record.offset, error)
             count += len(records)

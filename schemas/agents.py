@@ -112,7 +112,7 @@ class AgentStanding(Event):
     healthy: bool
     draining: bool
     lease_ms: int
-    expires_ms: int = Field(description="By the worker's clock.")
+    expires_ms: int = Field(description="By the partition's time.")
 
 
 class AgentGone(Event):

@@ -144,8 +144,8 @@ class LockGranted(Event):
     tokens: list[int]
     mode: Mode
     lease_ms: int
-    expires_ms: int = Field(description="By the worker's clock.")
-    asked_ms: int = Field(description="When it was asked for, by the worker's clock.")
+    expires_ms: int = Field(description="By the partition's time.")
+    asked_ms: int = Field(description="When it was asked for, by the partition's time.")
 
 
 class LockQueued(Event):

@@ -121,8 +121,8 @@ class LeaderElected(Event):
     term: int = Field(description="1, 2, 3 and so on in each election.")
     token: int = Field(description="Larger than that of every term before.")
     lease_ms: int
-    expires_ms: int = Field(description="By the worker's clock.")
-    asked_ms: int = Field(description="When it became a candidate, by the worker's clock.")
+    expires_ms: int = Field(description="By the partition's time.")
+    asked_ms: int = Field(description="When it became a candidate, by the partition's time.")
 
 
 class CandidacyRenewed(Event):

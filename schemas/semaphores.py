@@ -120,8 +120,8 @@ class PermitsGranted(Event):
     permits: int
     token: int
     lease_ms: int
-    expires_ms: int = Field(description="By the worker's clock.")
-    asked_ms: int = Field(description="When it was asked for, by the worker's clock.")
+    expires_ms: int = Field(description="By the partition's time.")
+    asked_ms: int = Field(description="When it was asked for, by the partition's time.")
 
 
 class PermitsReleased(Event):

@@ -119,7 +119,7 @@ class WorkAssigned(Event):
     attempt: int = Field(description="1, 2, 3 and so on.")
     weight: int
     payload: str = Field(description="Empty in the copy for who wants it done.")
-    asked_ms: int = Field(description="When it was asked for, by the worker's clock.")
+    asked_ms: int = Field(description="When it was asked for, by the partition's time.")
     expires_ms: int | None = Field(description="When the attempt has taken too long; null for no limit.")
 
 

@@ -91,7 +91,7 @@ class DeadlockWait(BaseModel):
     domain: str
     request_id: str
     name: str = Field(description="What it waits for; empty where only owners are told.")
-    since_ms: int = Field(description="By the worker's clock.")
+    since_ms: int = Field(description="By the partition's time.")
     waits_for: list[str] = Field(description="Owners that all have to stay for this to be a wait of the deadlock.")
     how: Literal["holds", "goes_first", "told"] = Field(description="What keeps it waiting.")
 

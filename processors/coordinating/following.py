@@ -10,8 +10,9 @@ from typing import Any, Final
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from processors.log_reader import LogRecord
+from schemas.cloudevents import from_headers
 
-__all__ = ["Following"]
+__all__ = ["Following", "happened_ms"]
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,21 @@ FETCH_WAIT_MS: Final = 100
 """How long the broker may hold an empty fetch; one with records is answered at once."""
 ASK_S: Final = 2.0
 """How long the broker is asked for the topic's partitions; it is asked again."""
+
+
+def happened_ms(record: LogRecord, kind: str) -> int:
+    """Return when an event of coordination happened, epoch milliseconds: the partition's time, which the processor put on it.
+
+    The record itself was written with its kafka transaction, along with many others. What clients tell of their own waits
+    counts from when it was written, since their clocks may be wrong.
+
+    Raises:
+        InvalidEvent: Its attributes are not allowed.
+    """
+    if kind.startswith("wait."):
+        return record.timestamp
+    time_ms: int = from_headers(record.headers)[1].get("time_ms", 0)
+    return time_ms or record.timestamp
 
 
 class Following:

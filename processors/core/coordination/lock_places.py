@@ -28,10 +28,10 @@ class Request:
         waits_for: Owners, for those that tell themselves.
         tokens: Of a grant; empty while it waits.
         kind: "locks" or "semaphores"; "transaction", "saga" and so on for what is told by others.
-        since_ms: When it began to wait, or was granted, by the worker's clock.
+        since_ms: When it began to wait, or was granted, by the partition's time.
         number: Events of the view until then: an order within a domain.
         permits: Of a semaphore.
-        expires_ms: Of a grant, by the worker's clock.
+        expires_ms: Of a grant, by the partition's time.
         lease_ms: Of a wait that is told: for how long it counts without being told again; 0 for ever.
     """
 

@@ -10,7 +10,7 @@ One machine holds the locks of one partition. What holds after every command:
   until the last of them is released; when only shared ones are left, others may share.
 * A shared holder that asks for exclusive (an *upgrade*, of one resource) goes ahead of the queue and waits for the other shared
   holders only. A second one would wait for the first and the first for it, so it is refused.
-* Tokens of new holdings grow strictly. A grant is lost at its lease's end, to the millisecond of the turn's clock.
+* Tokens of new holdings grow strictly. A grant is lost at its lease's end, to the millisecond of the partition's time.
 * Each request ends at most once, and is answered the same when it is asked again, as long as its end is remembered.
 
               ask ┌─────────┐ free       ┌─────────┐ release

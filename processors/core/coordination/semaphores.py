@@ -8,7 +8,7 @@ One machine holds the semaphores of one partition. What holds after every comman
 * The first use says how many permits there are, and they are forgotten with the last use; a command sets it for good. A waiting
   request for more than a new capacity is refused, since all behind it would wait for ever; but 0 closes, and everybody waits.
 * Every grant has a token of its own, and tokens of one semaphore grow strictly. A grant is lost at its lease's end, to the
-  millisecond of the turn's clock, and its permits go to those that are next.
+  millisecond of the partition's time, and its permits go to those that are next.
 * Each request ends at most once, and is answered the same when it is asked again, as long as its end is remembered.
 
     3 of 4 are out ──▶ ask 2: waits ──▶ ask 1: waits behind it ──▶ 1 comes back: the first is granted, 4 of 4 are out
