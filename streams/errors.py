@@ -243,19 +243,21 @@ class TopicMissing(TopicError):
 
     retryable: ClassVar[bool] = True
 
-    def __init__(self, topic: str, *, partitions: int | None = None) -> None:
+    def __init__(self, topic: str, *, partitions: int | None = None, made_by: str = "") -> None:
         """Name the topic and the command that creates it.
 
         Args:
             topic: its name.
             partitions: how many it should have, where that is known.
+            made_by: the command of the worker that makes it, where nobody else should: it has settings of its own.
         """
         wanted = f" --partitions {partitions}" if partitions else ""
-        super().__init__(
-            topic,
-            f"topic {topic} does not exist: create it with `antiphon topics create {topic}{wanted}`, or set "
-            f"ANTIPHON_WORKER__CREATE_TOPICS=true",
+        advice = (
+            f"start the worker that makes it, `{made_by}`"
+            if made_by
+            else f"create it with `antiphon topics create {topic}{wanted}`, or set ANTIPHON_WORKER__CREATE_TOPICS=true"
         )
+        super().__init__(topic, f"topic {topic} does not exist: {advice}")
 
 
 class TopicExists(TopicError):

@@ -19,7 +19,7 @@ from schemas.coordination import COMMANDS_TOPIC, EVENTS_TOPIC
 from schemas.errors import AntiphonError, SchemaError
 from streams.bundling import Bundles
 from streams.core.patterns import TopicPattern
-from streams.errors import BrokerError
+from streams.errors import BrokerError, TopicMissing
 from streams.requests import (
     REPLIES_SUFFIX,
     REPLY_PARTITION,
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 SEND_APART_S: Final = 0.003
 """Between bundles of commands: more pairs a second with many clients, and nothing lost for who is alone (docs/performance.md)."""
+
+_MADE_BY: Final = "antiphon worker coordination"
 
 Answer = tuple[str, dict[str, Any]]
 """An event's type and fields."""
@@ -138,7 +140,10 @@ class Channel:
         going: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._bundles.add((going,))
         await going
-        await self._sender.send_soon(record, self._undelivered)
+        try:
+            await self._sender.send_soon(record, self._undelivered)
+        except TopicMissing as error:
+            raise TopicMissing(self._topic, made_by=_MADE_BY) from error
 
     async def call(self, command: Event, *, again_s: float, limit_s: float) -> Answer:
         """Send a command and return its answer; send it again where none comes.

@@ -11,8 +11,8 @@ so there is one set of rules. What holds after every command:
   neither a low priority nor a large weight is passed over for ever. A task that nobody fits keeps nobody else.
 * No task waits while an agent could have it by these rules. Which of several gets it, its strategy says; but not the one that
   had it last, if another could.
-* What an agent holds returns when it goes or its lease ends, to the millisecond of the partition's time; an attempt may have a limit
-  of its own. All that time ends, it ends before anything is assigned, so nobody gets a task whose own lease is over.
+* What an agent holds returns when it goes or its lease ends, to the millisecond of the partition's time; an attempt may have a
+  limit of its own. All that time ends, it ends before anything is assigned, so nobody gets a task whose own lease is over.
 * A task ends once: finished, given up after so many attempts, cancelled, refused or timed out; who wants it done is told, and
   is answered the same when asking again, as long as that is remembered.
 
