@@ -24,7 +24,7 @@ class Sender:
         self.error = error
         self.sent: list[Outgoing] = []
 
-    async def send_soon(self, record: Outgoing, on_error: Callable[..., None] | None = None) -> None:  # noqa: ARG002
+    async def send_soon(self, record: Outgoing, on_error: Callable[..., None] | None = None) -> None:
         if self.error is not None:
             raise self.error
         self.sent.append(record)
