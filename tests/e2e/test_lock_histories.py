@@ -32,8 +32,10 @@ def trial(kafka: EmbeddedBroker, tmp_path: Path) -> Iterator[LockTrial]:
 
 
 def opinions(trial: LockTrial, history: Path) -> tuple[bool, int, int]:
-    """Return whether all locks of a history are linearizable, how many there are, and how many porcupine gave up; what it says of
-    the others has to be what ours says, and ours has to know."""
+    """Return whether all locks of a history are linearizable, how many there are, and how many porcupine gave up.
+
+    What it says of the others has to be what ours says, and ours has to know.
+    """
     report = judged(history)
     assert not report.of(Verdict.UNKNOWN)
     ours = {one.resource: one.verdict is Verdict.LINEARIZABLE for one in report.resources}
