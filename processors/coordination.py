@@ -16,6 +16,7 @@ leases end; a topic that keeps the time of whoever writes stops the worker.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final
 
 from pydantic_settings import SettingsConfigDict
@@ -25,7 +26,7 @@ from processors.coordinating.answers import Writer, topic_of
 from processors.coordinating.cell import Cell
 from processors.option_base import PrefixedOptions
 from schemas.coordination import COMMANDS_TOPIC, EVENTS_TOPIC
-from streams.errors import CannotGoOn, TopicMissing
+from streams.errors import AntiphonError, CannotGoOn, TopicMissing
 from streams.topics import Topics
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from streams import App, Batch, Table
 
 __all__ = ["TABLE", "CoordinationOptions", "register"]
+
+log = logging.getLogger(__name__)
 
 TABLE: Final = "coordination"
 ENV_PREFIX: Final = "AGENT_COORDINATION_"
@@ -73,6 +76,11 @@ class ReplyTopics:
             try:
                 found = await asyncio.to_thread(self._topics.describe, topic)
             except TopicMissing:
+                continue
+            except AntiphonError as error:
+                if error.retryable or error.fault == "broker":
+                    raise
+                log.warning("reply topic %s: %s; who asked gets no answer", topic, error)  # a command's fate is the log's alone
                 continue
             if len(self.partitions) >= REPLY_TOPICS_MAX:
                 self.partitions.clear()
