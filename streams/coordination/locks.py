@@ -12,7 +12,7 @@ has gets it at once. Tasks that are to share a lock name the same owner.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from schemas.coordination import AcquireLock, CancelLock, LockGranted, LockTimedOut
 from schemas.naming import domain_of, name_problem
@@ -23,6 +23,8 @@ from streams.coordination.grants import Grant
 from streams.coordination.waiting import ANEW, EXPIRED, Request
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streams.coordination.session import Session
 
 __all__ = ["acquire"]
@@ -41,6 +43,12 @@ def _check_names(resources: tuple[str, ...], owner: str) -> None:
     if len(resources) > _RESOURCES_MAX:
         text = f"{len(resources)} resources are asked for: 1 to 64 in one request are allowed unless the processor says otherwise"
         raise LockRefused(f"of {len(resources)} resources", code="bad_resources", reason=text)
+
+
+def _tell_missed(session: Session, owner: str, missed: Sequence[dict[str, Any] | None]) -> None:
+    if session.on_missed is not None:
+        for grant in missed:
+            session.on_missed(owner, grant)
 
 
 async def acquire(
@@ -72,14 +80,17 @@ async def acquire(
         asked = command.model_copy(update={"request_id": session.channel.new_id()})
         cancel = CancelLock(domain=asked.domain, request_id=asked.request_id, owner=asked.owner)
         request = Request(session, asked, cancel=cancel, what=what)
-        kind, fields = await request.answer()
+        try:
+            kind, fields = await request.answer()
+        finally:
+            _tell_missed(session, asked.owner, request.over)
         if kind == LockGranted.event_type:
             grant = Grant(session, fields, sent=request.sent, renews=renew)
             request.hand_over(grant)
             return grant
         request.end()
         if kind in EXPIRED:
-            session.missed += 1
+            _tell_missed(session, asked.owner, [] if request.over else [None])
             continue
         if kind == LockTimedOut.event_type:
             raise WaitTimedOut(f"{what} was not free within {fields['waited_ms'] / 1000:g} s")
@@ -87,4 +98,4 @@ async def acquire(
             raise DeadlockError(what, reason=fields["reason"])
         if fields["code"] not in ANEW:
             raise LockRefused(", ".join(resources), code=fields["code"], reason=fields["reason"])
-        session.missed += 1
+        _tell_missed(session, asked.owner, [] if request.over else [None])

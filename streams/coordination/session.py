@@ -13,6 +13,8 @@ from schemas.waits import DEADLOCKS_TOPIC
 from streams.coordination.news import News
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streams.coordination.channel import Channel
     from streams.coordination.leases import Lease
 
@@ -34,8 +36,9 @@ class Session:
     def __init__(self, channel: Channel, *, name: str, answer_s: float) -> None:
         self.channel, self.answer_s = channel, answer_s
         self.held: set[Lease] = set()
-        self.missed = 0
-        """Lock requests that were asked for anew: a grant of theirs may have been held, and over, before it was told."""
+        self.on_missed: Callable[[str, dict[str, Any] | None], None] | None = None
+        """Called with an owner and a grant of a lock that was over when it was told, or None where that cannot be known: such a
+        request is asked for anew, and who records what is held has to know."""
         self.news = News(channel)
         self.deadlocks = News(channel, DEADLOCKS_TOPIC)
         self._name = name

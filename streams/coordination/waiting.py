@@ -53,6 +53,8 @@ class Request:
         self._later: list[Answer] = []
         """What came after the answer, before somebody took over."""
         self._queued = False
+        self.over: list[dict[str, Any]] = []
+        """Grants whose leases were over when they were told."""
         self.sent = 0.0
         """When it was first sent, by the monotonic clock: its lease does not begin before."""
         self._channel.listen(self._id, self._heard)
@@ -79,6 +81,7 @@ class Request:
                     answer = self._future.result()
                     if not self._over(answer):
                         return answer
+                    self.over.append(answer[1])
                     self._future, self._later = asyncio.get_running_loop().create_future(), []
                 if not self._queued and time.monotonic() - began >= self._answer_s:
                     raise RequestTimedOut(

@@ -17,7 +17,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from processors.verify.recorder import HistoryCall, HistoryWriter
 from schemas.coordination import LockReleased
@@ -73,6 +73,10 @@ async def freeze(mesh: Mesh, name: str, lease_s: float) -> None:
     await asyncio.Event().wait()
 
 
+MISSED: dict[str, list[dict[str, Any] | None]] = {}
+"""For each owner what was granted to it and over when it was told."""
+
+
 @dataclass
 class Taken:
     """A grant, with its name in the history and the time when it was known."""
@@ -118,7 +122,7 @@ class Worker:
         name, began_ns = {"grant": f"{self.name}-{self.number}", "owner": self.name}, time.monotonic_ns()
         lease_ms = self.chance.choice([self.lease_ms, self.lease_ms, LONG_LEASE_MS])
         calls = [self.history.call("acquire", one, **name, lease_ms=lease_ms, mode=mode) for one in resources]
-        missed = self.mesh.session.missed
+        MISSED.pop(self.name, None)
         lock = self.mesh.lock(resources, mode=mode, wait_s=wait_s, lease_s=lease_ms / 1000, owner=self.name, renew=False)
         try:
             grant = await asyncio.wait_for(lock.acquire(), 0.05 if gives_up else None)
@@ -137,20 +141,15 @@ class Worker:
                 call.answered("ok", token=token)
             return Taken(grant, name, time.monotonic_ns(), lease_ms)
         finally:
-            for n in range(
-                self.mesh.session.missed - missed
-            ):  # asked for anew: what was granted before was over when it was told
+            for n, ghost in enumerate(MISSED.pop(self.name, ())):  # asked for anew: it was granted, and over before it was told
                 for one in resources:
-                    ghost = self.history.call(
-                        "acquire",
-                        one,
-                        grant=f"{name['grant']}~{n}",
-                        owner=self.name,
-                        lease_ms=lease_ms,
-                        mode=mode,
-                        call_ns=began_ns,
-                    )
-                    ghost.answered("unknown")
+                    fields = {"grant": f"{name['grant']}~{n}", "owner": self.name}
+                    call = self.history.call("acquire", one, **fields, lease_ms=lease_ms, mode=mode, call_ns=began_ns)
+                    if ghost is None:
+                        call.answered("unknown")
+                    else:
+                        call.answered("ok", token=dict(zip(ghost["resources"], ghost["tokens"], strict=True))[one])
+                        self.history.expired(one, granted_ns=began_ns, **fields)
         return None
 
     async def use(self, taken: Taken) -> None:
@@ -246,6 +245,7 @@ async def main(what: str, *args: str) -> None:
             path, seconds, tasks, lease_ms, *resources = args
             me, until = env["SYNC_CLIENT"], time.monotonic() + float(seconds)
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, STOPPED.set)
+            mesh.session.on_missed = lambda owner, ghost: MISSED.setdefault(owner, []).append(ghost)
             with HistoryWriter(Path(path), client=me) as history:
                 say("working")
                 workers = [Worker(mesh, history, f"{me}.{n}", int(lease_ms), resources) for n in range(int(tasks))]

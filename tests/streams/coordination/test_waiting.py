@@ -55,7 +55,7 @@ class Session:
     def __init__(self, channel: Channel, answer_s: float = 30.0) -> None:
         self.channel, self.answer_s = channel, answer_s
         self.held: set[Any] = set()
-        self.missed = 0
+        self.on_missed: Any = None
 
 
 def granted(token: int, *, lease_ms: int = LEASE_MS, waited_ms: int = 0) -> Answer:
