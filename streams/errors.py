@@ -48,6 +48,8 @@
     ├── PatternError                    caller    (processors.core.cep.automaton) a pattern that cannot mean anything
     ├── ExpressionError                 caller    (processors.core.cep.expressions) a condition that cannot mean anything
     ├── DefinitionError                 caller    (processors.core.cep.loading) a file of definitions: every mistake at its line
+    ├── ChoiceError                     caller    (processors.patterns.chosen) what was named is no definition that can be tried
+    │   └── NotThere                    caller    (processors.patterns.chosen) a file or a topic that is not there
     ├── SkipMissed                      caller    (processors.core.cep.outputs) a match without the stage to skip to
     ├── ControlError                    caller    (processors.patterns.control) a record of the patterns topic that is none
     ├── PatternMissing                  caller    (processors.patterns.store) no pattern of this name is published

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from schemas import agents as events
 from schemas import tasks
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from streams.coordination.session import Session
 
 __all__ = ["Agent", "drained"]
+
+OVER_MAX: Final = 10_000
+"""Attempts that were ended here and are remembered: what one agent does while a worker dies and the next one takes over."""
 
 
 class Agent(Lease):
@@ -65,6 +68,8 @@ class Agent(Lease):
         self.name, self.pool, self.draining = announcement.agent, announcement.name, False
         self._announcement = announcement.model_copy(update={"again": True, "resume": False, "listens": False})
         self._tasks: dict[str, Task] = {}
+        self._over: dict[str, int] = {}
+        """Tokens of attempts that are over, by task: a worker that takes over tells again what the one before it had told."""
         self._inbox: deque[Task] = deque()
         self._wake = asyncio.Event()
         self._once = once
@@ -228,6 +233,10 @@ class Agent(Lease):
         """Note that an attempt is over; leave, where it came for one."""
         if self._tasks.get(task.id) is task:
             del self._tasks[task.id]
+            self._over.pop(task.id, None)
+            self._over[task.id] = task.token
+            if len(self._over) > OVER_MAX:
+                del self._over[next(iter(self._over))]
             if self._once and not self._ended and not self.lost.is_set():
                 self.end()
                 self._leaving = asyncio.ensure_future(self._leave())
@@ -237,7 +246,8 @@ class Agent(Lease):
         kind, fields = answer
         task = self._tasks.get(fields["request_id"])
         if kind == tasks.WorkAssigned.event_type:
-            if not self._ended and not self.lost.is_set() and (task is None or task.token < fields["token"]):
+            known = self._over.get(fields["request_id"], 0) if task is None else task.token
+            if not self._ended and not self.lost.is_set() and known < fields["token"]:
                 if task is not None:
                     task.lose("another attempt has begun")
                 task = self._tasks[fields["request_id"]] = Task(self._session, self, fields)

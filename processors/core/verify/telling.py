@@ -99,10 +99,11 @@ class _Facts:
         return any(back_ns >= one.call_ns and token in self.tokens(one) for token, back_ns in self.early)
 
     def _nested(self, one: Operation) -> Iterator[Operation]:
-        """Later acquires of its owner whose token may be smaller than the largest, and be its own."""
+        """Later acquires of its owner whose token is not larger than all others, and may be its own."""
         for later in self.granted.get(one.owner, ()):
             if later.return_ns >= one.call_ns and any(
-                other.token > later.token
+                other.token >= later.token
+                and other is not later
                 and other.call_ns <= later.return_ns
                 and (other.owner == one.owner or not (other.exclusive or one.exclusive))
                 for other in self.all_granted

@@ -10,7 +10,7 @@ from schemas.agents import AgentStanding, AnnounceAgent
 from schemas.coordination_answers import RequestRefused
 from schemas.errors import AntiphonError
 from schemas.events import Event
-from schemas.tasks import WorkAssigned, WorkEnded
+from schemas.tasks import WorkAssigned, WorkEnded, WorkReturned
 from streams.coordination.channel import Channel as RealChannel
 
 Answer = tuple[str, dict[str, Any]]
@@ -74,6 +74,10 @@ def assigned(task: str, token: int, payload: str = "") -> Answer:
 
 def ended(task: str, token: int, how: str = "finished", text: str = "") -> Answer:
     return WorkEnded.event_type, {"request_id": task, "token": token, "how": how, "text": text, "attempt": 1, "agent": "ann"}
+
+
+def returned(task: str, token: int, how: str) -> Answer:
+    return WorkReturned.event_type, {"request_id": task, "token": token, "how": how}
 
 
 def refused(code: str) -> Answer:

@@ -11,7 +11,7 @@ from schemas.agents import AgentGone, AnnounceAgent
 from schemas.tasks import WorkReturned
 from streams.coordination import Agent, AgentLost, Held, TaskLost, WaitRefused, WaitTimedOut, waiting
 from streams.coordination.pools import announced
-from tests.streams.coordination.pool_fakes import Answer, assigned, ended, new_session, refused, stands
+from tests.streams.coordination.pool_fakes import Answer, assigned, ended, new_session, refused, returned, stands
 
 
 async def came(session: Any, *answers: Answer, **options: Any) -> Agent:
@@ -43,6 +43,27 @@ async def test_a_task_that_is_told_twice_comes_once_and_a_larger_token_ends_the_
     assert task.token == 9
     tell(agent, assigned("1", 9))
     assert task.held
+
+
+@pytest.mark.parametrize("how", ["done", "failed", "taken_back"])
+async def test_an_attempt_that_is_over_does_not_begin_again_where_it_is_told_again(how: str) -> None:
+    """As a worker that takes over does, which carries out what the dead one had told and not committed."""
+    session = new_session()
+    agent = await came(session, assigned("1", 7))
+    task = await agent.task(wait_s=1)
+    if how == "done":
+        session.channel.answers["work.finish"] = [[ended("1", 7)]]
+        await task.done()
+    elif how == "failed":
+        session.channel.answers["work.return"] = [[returned("1", 7, "failed")]]
+        await task.fail("once")
+    else:
+        tell(agent, returned("1", 7, "overdue"))
+    tell(agent, assigned("1", 7))
+    with pytest.raises(WaitTimedOut):
+        await agent.task(wait_s=0.01)
+    tell(agent, assigned("1", 9))
+    assert (await agent.task(wait_s=1)).token == 9
 
 
 async def test_a_heartbeat_that_knows_of_other_tasks_asks_for_them() -> None:
@@ -78,7 +99,7 @@ async def test_what_is_not_allowed_is_not_said_again_by_the_next_heartbeat() -> 
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        ((WorkReturned.event_type, {"request_id": "1", "token": 7, "how": "overdue"}), "took too long"),
+        (returned("1", 7, "overdue"), "took too long"),
         (ended("1", 7, "given_up"), "took too long"),
         (ended("1", 7, "cancelled"), "nobody wants it done"),
         ((AgentGone.event_type, {"request_id": "me.1"}), "was lost: the processor ended its lease"),
