@@ -28,7 +28,7 @@ from streams.transport import Outgoing
 
 env = os.environ
 WRITE_EVERY_S = 0.02
-LONG_LEASE_MS = 6_000
+LONG_LEASE_MS = int(env.get("LOCK_LONG_LEASE_MS", "6000"))
 """Longer than it takes until another worker has taken over."""
 STOPPED = threading.Event()
 """By SIGTERM: what is asked is still answered."""
