@@ -9,8 +9,8 @@ from pydantic_settings import SettingsConfigDict
 
 from processors.core.activity import DAY_MS, Windows
 from processors.core.overlap import CHANGES_MAX, Limits
-from processors.option_base import PrefixedOptions
 from streams.errors import SettingsError
+from streams.machines.options import PrefixedOptions
 
 __all__ = ["CHANGED_FILES", "ENV_PREFIX", "WorkOptions"]
 

@@ -25,10 +25,10 @@ from pydantic_settings import SettingsConfigDict
 
 from processors.core.windowing.definitions import Definition, DefinitionError, load
 from processors.core.windows import Occurrence, Windows, key_of
-from processors.option_base import PrefixedOptions
 from processors.window_records import REKEYING, read
 from schemas.errors import UnknownSchema
 from streams.errors import SettingsError
+from streams.machines.options import PrefixedOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

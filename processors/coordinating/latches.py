@@ -10,8 +10,8 @@ from processors.core.coordination.latches import Latches
 from schemas import latches as events
 
 if TYPE_CHECKING:
-    from processors.coordinating.shells import Shell
-    from processors.core.coordination.at import At
+    from streams.core.at import At
+    from streams.machines.shells import Shell
 
 __all__ = ["shell"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from processors.coordinating.shells import Shell, place_problem
 from processors.core.coordination.lock_words import (
     AcquireRequest,
     Expired,
@@ -35,14 +34,15 @@ from schemas.coordination import (
     RenewLock,
 )
 from schemas.naming import NAME_CHARS_MAX, domain_of
+from streams.machines.shells import Shell, place_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from processors.coordinating.answers import Answers
-    from processors.core.coordination.at import At
     from processors.core.coordination.lock_words import Outcome
     from schemas.events import Event
+    from streams.core.at import At
+    from streams.machines.answers import Answers
 
 __all__ = ["shell"]
 

@@ -12,9 +12,9 @@ from schemas import agents, tasks
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from processors.coordinating.shells import Shell
-    from processors.core.coordination.at import At
     from processors.core.coordination.strategies import Strategy
+    from streams.core.at import At
+    from streams.machines.shells import Shell
 
 __all__ = ["shell"]
 

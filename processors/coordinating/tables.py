@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields as fields_of
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin
 
-from processors.coordinating.shells import Key, Machine, Row, Shell, place_problem
 from processors.core.coordination.request_words import Queued, Refused, TimedOut
 from schemas.coordination_answers import RequestQueued, RequestRefused, RequestTimedOut
 from schemas.naming import NAME_CHARS_MAX, domain_of
+from streams.machines.shells import Key, Machine, Row, Shell, place_problem
 
 if TYPE_CHECKING:
-    from processors.coordinating.answers import Answers
-    from processors.core.coordination.at import At
     from schemas.events import Event
+    from streams.core.at import At
+    from streams.machines.answers import Answers
 
 __all__ = ["Carry", "asked", "shell_of"]
 

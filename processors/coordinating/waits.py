@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from processors.coordinating.shells import Shell, place_problem
 from schemas.naming import NAME_CHARS_MAX
 from schemas.waits import CheckWaits, WaitsChecked
+from streams.machines.shells import Shell, place_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from processors.coordinating.answers import Answers
-    from processors.coordinating.shells import Key, Row
-    from processors.core.coordination.at import At
+    from streams.core.at import At
+    from streams.machines.answers import Answers
+    from streams.machines.shells import Key, Row
 
 __all__ = ["shell"]
 

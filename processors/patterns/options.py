@@ -7,8 +7,8 @@ from typing import Annotated, Final
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from processors.option_base import PrefixedOptions
 from streams.errors import SettingsError
+from streams.machines.options import PrefixedOptions
 
 __all__ = ["ENV_PREFIX", "CepOptions"]
 

@@ -12,7 +12,7 @@ import runpy
 from pathlib import Path
 from typing import Any
 
-from processors import coordination
+from streams.machines import running
 from streams.turns.committer import Committer
 
 
@@ -23,7 +23,7 @@ async def gone(name: str) -> None:
         await asyncio.sleep(0.01)
 
 
-make_visible, learn = Committer.make_visible, coordination.ReplyTopics.learn
+make_visible, learn = Committer.make_visible, running.ReplyTopics.learn
 
 
 async def waits_to_commit(self: Committer, turn: Any) -> Any:
@@ -43,5 +43,5 @@ async def waits_to_run(self: Any, batch: Any) -> None:
 
 if __name__ == "__main__":
     Committer.make_visible = waits_to_commit  # type: ignore[method-assign]
-    coordination.ReplyTopics.learn = waits_to_run  # type: ignore[method-assign]
+    running.ReplyTopics.learn = waits_to_run  # type: ignore[method-assign]
     runpy.run_module("tests.e2e.lock_app", run_name="__main__")

@@ -28,7 +28,6 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Final, Self
 
-from processors.core.coordination.at import At
 from processors.core.coordination.barrier_words import (
     Arrive,
     BarrierLimits,
@@ -45,6 +44,7 @@ from processors.core.coordination.lock_rows import Key, Past, Row
 from processors.core.coordination.request_checks import Problem, command_problem, range_problem, waiting_problem
 from processors.core.coordination.request_words import BEHIND_SHOWN, Queued, Refused
 from processors.core.coordination.waiters import Waiter, gone, hear_again, new_waiter
+from streams.core.at import At
 
 __all__ = ["Barriers"]
 

@@ -25,7 +25,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Self
 
-from processors.core.coordination.at import At
 from processors.core.coordination.consensus_checks import (
     bad,
     join_problem,
@@ -54,6 +53,7 @@ from processors.core.coordination.lock_checks import identity_problem
 from processors.core.coordination.lock_rows import Key, Row
 from processors.core.coordination.request_checks import Problem, command_problem
 from processors.core.coordination.request_words import Queued, Refused, TimedOut
+from streams.core.at import At
 
 __all__ = ["Consensus"]
 

@@ -17,10 +17,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from processors.core.coordination.at import Deadlines
 from processors.core.coordination.consensus_words import Quorum
 from processors.core.coordination.ledger import Ledger
 from processors.core.coordination.lock_rows import WAITING, Key, Row
+from streams.core.at import Deadlines
 
 __all__ = ["Book", "Decision", "Group", "Member", "Proposal", "Waiter"]
 

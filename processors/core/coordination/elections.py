@@ -26,7 +26,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Self
 
-from processors.core.coordination.at import At
 from processors.core.coordination.election_state import Book, Candidate, Election
 from processors.core.coordination.election_words import (
     Campaign,
@@ -43,6 +42,7 @@ from processors.core.coordination.lock_checks import identity_problem
 from processors.core.coordination.lock_rows import Key, Row
 from processors.core.coordination.request_checks import Problem, command_problem, lease_problem, range_problem, waiting_problem
 from processors.core.coordination.request_words import BEHIND_SHOWN, Queued, Refused, TimedOut
+from streams.core.at import At
 
 __all__ = ["Elections"]
 

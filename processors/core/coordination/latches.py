@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Self
 
-from processors.core.coordination.at import At
 from processors.core.coordination.latch_words import (
     AwaitLatch,
     CountDown,
@@ -38,6 +37,7 @@ from processors.core.coordination.lock_rows import Key, Row
 from processors.core.coordination.request_checks import Problem, command_problem, range_problem, waiting_problem
 from processors.core.coordination.request_words import Queued, Refused, TimedOut
 from processors.core.coordination.waiters import Waiter, gone, hear_again, new_waiter
+from streams.core.at import At
 
 __all__ = ["Latches"]
 

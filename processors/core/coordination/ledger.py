@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from processors.core.coordination.at import Deadlines
 from processors.core.coordination.lock_rows import ENDED, Key, Past, Row
 from processors.core.coordination.request_words import Refused, TimedOut
+from streams.core.at import Deadlines
 
 __all__ = ["META", "REQUEST", "Kept", "Ledger"]
 

@@ -9,8 +9,8 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from processors.core.coordination.at import Deadlines
 from processors.core.coordination.lock_rows import ENDED, META, Asked, Key, Order, Past, Row
+from streams.core.at import Deadlines
 
 __all__ = ["Book", "Resource", "Share"]
 

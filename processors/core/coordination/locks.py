@@ -27,7 +27,6 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any, Self
 
-from processors.core.coordination.at import At
 from processors.core.coordination.lock_answers import granted, named, queued, repeated
 from processors.core.coordination.lock_checks import identity_problem, lease_problem, request_problem
 from processors.core.coordination.lock_rows import Asked, Key, Row
@@ -46,6 +45,7 @@ from processors.core.coordination.lock_words import (
     TimedOut,
     Wait,
 )
+from streams.core.at import At
 
 __all__ = ["Locks"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from processors.core.coordination.at import At
 from processors.core.coordination.pool_answers import assigned, ended, returned, spread
 from processors.core.coordination.pool_state import Agent, Book, Place, Pool, Task
 from processors.core.coordination.pool_words import Announce, Gone, GoneHow, How, Outcome, PoolLimits, ReturnHow, Submit
 from processors.core.coordination.strategies import Match, Strategy, least_loaded
+from streams.core.at import At
 
 __all__ = ["Moves"]
 

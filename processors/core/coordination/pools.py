@@ -30,7 +30,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, Self
 
-from processors.core.coordination.at import At
 from processors.core.coordination.lock_checks import identity_problem
 from processors.core.coordination.lock_rows import Key, Row
 from processors.core.coordination.pool_answers import (
@@ -66,6 +65,7 @@ from processors.core.coordination.pool_words import (
 from processors.core.coordination.request_checks import Problem, command_problem
 from processors.core.coordination.request_words import Refused, TimedOut
 from processors.core.coordination.strategies import STRATEGIES, Strategy
+from streams.core.at import At
 
 __all__ = ["Pools"]
 

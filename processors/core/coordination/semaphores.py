@@ -27,7 +27,6 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final, Self
 
-from processors.core.coordination.at import At
 from processors.core.coordination.lock_checks import identity_problem
 from processors.core.coordination.lock_rows import Key, Row
 from processors.core.coordination.request_checks import Problem, lease_problem
@@ -45,6 +44,7 @@ from processors.core.coordination.semaphore_words import (
     SemaphoreLimits,
     SetCapacity,
 )
+from streams.core.at import At
 
 __all__ = ["Semaphores"]
 

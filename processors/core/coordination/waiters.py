@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from processors.core.coordination.at import At
 from processors.core.coordination.ledger import Ledger
 from processors.core.coordination.lock_rows import WAITING, Row
 from processors.core.coordination.request_checks import Asking
 from processors.core.coordination.request_words import Refused, TimedOut
+from streams.core.at import At
 
 __all__ = ["LAPSED", "Waiter", "hear_again", "new_waiter"]
 

@@ -17,9 +17,6 @@ from typing import Any, Final, cast
 from faust.types import TP
 
 from processors.coordinating import barriers, consensus, elections, latches, locks, pools, semaphores, waits
-from processors.coordinating.answers import Writer
-from processors.coordinating.cell import MARK, Cell
-from processors.coordinating.shells import Shell
 from processors.core.coordination.barrier_words import BarrierLimits
 from processors.core.coordination.consensus_words import ConsensusLimits
 from processors.core.coordination.election_words import ElectionLimits
@@ -57,6 +54,9 @@ from schemas.semaphores import AcquirePermits, CancelPermits, ReleasePermits, Re
 from schemas.tasks import CancelWork, FinishWork, ReturnWork, SubmitWork
 from schemas.waits import CheckWaits
 from streams.codec import Codec
+from streams.machines.answers import Writer
+from streams.machines.cell import MARK, Cell
+from streams.machines.shells import Shell
 from streams.requests import REPLY_PARTITION, REPLY_TO, REQUEST_ID
 from streams.turns.batch import Batch, Effects, Output
 from tests.streams.turns.fakes import FakeRecord, table

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.coordinating import cell as module
-from processors.coordinating.cell import Cell
-from processors.coordinating.clock import PASS_AGAIN_MS
 from schemas.catalogue import CATALOGUE
 from schemas.coordination import COMMANDS_TOPIC, EVENTS_TOPIC, AcquireLock, LockGranted, LockRefused, PassTime, RenewLock
 from schemas.errors import SchemaError
 from schemas.semaphores import AcquirePermits
+from streams.machines import cell as module
+from streams.machines.cell import Cell
+from streams.machines.clock import PASS_AGAIN_MS
 from streams.turns.batch import Effects, Output
 from tests.processors.coordinating.commands_log import (
     START_MS,

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from processors.coordinating import barriers, latches, semaphores
-from processors.coordinating.shells import Shell
-from processors.core.coordination.at import At
 from schemas.avro import PREFIX_BYTES, parsed, write_body
 from schemas.barriers import ArriveAtBarrier, BarrierBroken, BarrierReset, BarrierTripped, CancelArrival, ResetBarrier
 from schemas.catalogue import CATALOGUE
@@ -35,6 +33,8 @@ from schemas.semaphores import (
     SemaphoreResized,
     SetCapacity,
 )
+from streams.core.at import At
+from streams.machines.shells import Shell
 
 SHELLS = (semaphores.shell(), barriers.shell(), latches.shell())
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from processors.coordinating import waits
-from processors.core.coordination.at import At
 from schemas.coordination import LockQueued
 from schemas.naming import NAME_CHARS_MAX
 from schemas.waits import WaitsChecked
+from streams.core.at import At
 from tests.processors.coordinating.test_tables import Answers
 
 AT = At(7, 0, 1_000_000)

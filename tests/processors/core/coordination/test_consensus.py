@@ -10,7 +10,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from processors.core.coordination.at import At
 from processors.core.coordination.consensus import Consensus
 from processors.core.coordination.consensus_words import (
     Await,
@@ -27,6 +26,7 @@ from processors.core.coordination.consensus_words import (
     Voted,
 )
 from processors.core.coordination.request_words import Queued, Refused, TimedOut
+from streams.core.at import At
 from tests.processors.core.coordination.consensus_oracle import Oracle
 from tests.processors.core.coordination.twin import Twin
 

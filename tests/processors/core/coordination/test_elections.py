@@ -10,7 +10,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from processors.core.coordination.at import At
 from processors.core.coordination.election_words import (
     Campaign,
     Elected,
@@ -23,6 +22,7 @@ from processors.core.coordination.election_words import (
 )
 from processors.core.coordination.elections import Elections
 from processors.core.coordination.request_words import Queued, Refused, TimedOut
+from streams.core.at import At
 from tests.processors.core.coordination.election_oracle import Entry, Oracle
 from tests.processors.core.coordination.twin import Twin
 

@@ -11,7 +11,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from processors.core.coordination.at import At
 from processors.core.coordination.lock_words import (
     AcquireRequest,
     Expired,
@@ -26,6 +25,7 @@ from processors.core.coordination.lock_words import (
     TimedOut,
 )
 from processors.core.coordination.locks import Locks
+from streams.core.at import At
 from tests.processors.core.coordination.lock_oracle import Entry, Oracle
 
 AGEING_MS = 50

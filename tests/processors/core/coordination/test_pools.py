@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from processors.core.coordination.at import At
 from processors.core.coordination.pool_words import (
     Announce,
     Assigned,
@@ -29,6 +28,7 @@ from processors.core.coordination.pool_words import (
 from processors.core.coordination.pools import Pools
 from processors.core.coordination.request_words import Queued, Refused, TimedOut
 from processors.core.coordination.strategies import Match
+from streams.core.at import At
 from tests.processors.core.coordination.pool_oracle import Job, Oracle, Said, Worker
 from tests.processors.core.coordination.twin import Twin
 

@@ -10,7 +10,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from processors.core.coordination.at import At
 from processors.core.coordination.request_words import Queued, Refused, TimedOut
 from processors.core.coordination.semaphore_words import (
     AcquirePermits,
@@ -24,6 +23,7 @@ from processors.core.coordination.semaphore_words import (
     SetCapacity,
 )
 from processors.core.coordination.semaphores import Semaphores
+from streams.core.at import At
 from tests.processors.core.coordination.semaphore_oracle import Entry, Oracle
 from tests.processors.core.coordination.twin import Twin
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from processors.core.coordination.at import At
+from streams.core.at import At
 
 
 class Store:

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from processors.coordinating import locks, semaphores
-from processors.coordinating.shells import Shell
-from processors.core.coordination.at import At
 from processors.core.coordination.lock_words import AcquireRequest
 from processors.core.coordination.semaphore_words import AcquirePermits, SetCapacity
 from schemas.avro import PREFIX_BYTES, parsed, write_body
 from schemas.catalogue import CATALOGUE
 from schemas.coordination_answers import RequestQueued, RequestRefused, RequestTimedOut
 from schemas.events import Event
+from streams.core.at import At
+from streams.machines.shells import Shell
 
 SHELLS: tuple[Shell, ...] = (locks.shell(), semaphores.shell())
 _ASKED: dict[str, Any] = dict.fromkeys(("id", "source"), "-") | dict.fromkeys(

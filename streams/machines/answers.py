@@ -1,7 +1,7 @@
 """Answers and events of the machines, as records: written without the detour over their classes, once for both readers.
 
 An answer goes to who asked, on the partition of the reply topic that its command named, and at once: it follows from the log of
-commands alone (see `processors.coordinating.cell`), so it need not wait for the kafka transaction in which the same bytes go to
+commands alone (see `streams.machines.cell`), so it need not wait for the kafka transaction in which the same bytes go to
 the events topic.
 Where a request waits, its *route* waits with it in its row: `<partition>|<request id of the call>|<reply topic>`.
 """
@@ -111,6 +111,11 @@ class Answers:
         self._cause: tuple[tuple[str, bytes], ...] = ()
         self._number, self._ids = 0, ""
 
+    @property
+    def partition(self) -> int:
+        """The partition whose commands are carried out."""
+        return self._batch.partition
+
     def due_by(self, record: Record, now_ms: int) -> None:
         """Say that what follows was due when this record brought the time."""
         self._at(now_ms)
@@ -142,13 +147,9 @@ class Answers:
             route: Who asked, if somebody did.
             event: Whether it is told to everybody: an answer that is repeated is not, since nothing happened.
         """
-        prefix, schema, kind = self._kinds[cls]
         fields["domain"] = domain
-        value = write_body(prefix, schema, fields)
+        value, headers = self._written(cls, fields)
         key = domain.encode()
-        self._number += 1
-        identity = ("ce_id", f"{self._ids}/{self._number}".encode())
-        headers = [_VERSION_HEADER, kind, identity, self._source, self._time, *self._cause, _CONTENT_HEADER]
         if event:
             self._batch.send(self._topic, key=key, value=value, headers=headers)
         if route:
@@ -156,3 +157,31 @@ class Answers:
             self._batch.send_at_once(
                 topic, key=key, value=value, headers=[*headers, (REQUEST_ID, call.encode())], partition=int(partition)
             )
+
+    def send(
+        self, cls: type[Event], fields: dict[str, Any], *, topic: str, key: bytes, partition: int = -1, event: bool = False
+    ) -> None:
+        """Write to another topic at once: a command to other machines, or what readers want sooner than its kafka transaction.
+
+        It may come more than once, and where the broker is away for ten seconds not at all: send commands again until they are
+        answered, and let readers know by what it says whether they have missed something.
+
+        Args:
+            cls: Which event.
+            fields: All its fields.
+            topic: Where to.
+            key: Of the record.
+            partition: Of the topic; else the key's.
+            event: Whether it is told to everybody too, on the events topic.
+        """
+        value, headers = self._written(cls, fields)
+        if event:
+            self._batch.send(self._topic, key=key, value=value, headers=headers)
+        self._batch.send_at_once(topic, key=key, value=value, headers=headers, partition=partition)
+
+    def _written(self, cls: type[Event], fields: dict[str, Any]) -> tuple[bytes, list[tuple[str, bytes]]]:
+        prefix, schema, kind = self._kinds[cls]
+        value = write_body(prefix, schema, fields)
+        self._number += 1
+        identity = ("ce_id", f"{self._ids}/{self._number}".encode())
+        return value, [_VERSION_HEADER, kind, identity, self._source, self._time, *self._cause, _CONTENT_HEADER]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from schemas.naming import domain_of
 
 if TYPE_CHECKING:
-    from processors.coordinating.answers import Answers
-    from processors.core.coordination.at import At
     from schemas.events import Event
+    from streams.core.at import At
+    from streams.machines.answers import Answers
 
 __all__ = ["Key", "Machine", "Row", "Shell", "place_problem"]
 
@@ -45,6 +45,8 @@ class Shell:
         carry_out: Carries out a command: the machine, the command's type, its fields, the record's key, the route of its answer,
             the moment. It looks at the key: under another one than its domain the command may have come to the wrong partition.
         tell: Writes outcomes; the domain is the command's, empty for what the passing of time did.
+        finish: Called once at the end of a batch that had commands: writes what is told of all of them together. What it says
+            must not depend on where a batch ends, save for how it is cut into records.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Shell:
     load: Callable[[Iterable[tuple[Key, Row]]], Machine]
     carry_out: Callable[[Any, str, dict[str, Any], bytes | None, str, At], list[Any]]
     tell: Callable[[Iterable[Any], Answers, str], None]
+    finish: Callable[[Any, Answers], None] | None = None
 
 
 def place_problem(key: bytes | None, domain: str, name: str = "") -> str:

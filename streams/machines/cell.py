@@ -25,16 +25,16 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from processors.coordinating.answers import Answers, Writer, route_of
-from processors.coordinating.clock import Clock
-from processors.core.coordination.at import At
 from schemas.coordination import PassTime
+from streams.core.at import At
+from streams.machines.answers import Answers, Writer, route_of
+from streams.machines.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from processors.coordinating.shells import Key, Machine, Row, Shell
     from streams.codec import Codec
+    from streams.machines.shells import Key, Machine, Row, Shell
     from streams.turns.batch import Batch, Record, View
 
 __all__ = ["Cell"]
@@ -121,6 +121,9 @@ class Cell:
             if (next_ms := _next(machine)) != due[number]:
                 due[number] = next_ms
                 earliest = min(due)
+        for shell, machine in zip(shells, machines, strict=True):
+            if shell.finish is not None:
+                shell.finish(machine, answers)
         self._now_ms = now_ms
         self._clock.read(commands[-1][0].timestamp, _mono_ms())  # not the partition's time: the broker's clock may be set back
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from processors.coordinating import cell as module
-from processors.coordinating.clock import MARGIN_MS, PASS_AGAIN_MS, PASS_APART_MS, Clock
 from schemas.catalogue import CATALOGUE
 from schemas.coordination import AcquireLock, PassTime, RenewLock
+from streams.machines import cell as module
+from streams.machines.clock import MARGIN_MS, PASS_AGAIN_MS, PASS_APART_MS, Clock
 from tests.processors.coordinating.commands_log import START_MS, Worker, passes_of, recorded
 from tests.streams.turns.fakes import FakeRecord
 

@@ -1,4 +1,4 @@
-"""The coordination processor: whose time its records may have."""
+"""What runs machines as a processor: the times and the reply topics of commands."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
-from processors.coordination import ReplyTopics, check_times
 from streams.errors import BrokerUnavailable, CannotGoOn, TopicError, TopicMissing
+from streams.machines.running import ReplyTopics, check_times
 from streams.requests import REPLY_TO
 from streams.turns.batch import Batch
 from tests.streams.turns.fakes import IN, records
@@ -31,7 +31,7 @@ def test_records_with_their_writers_time_stop_the_worker() -> None:
     said = str(raised.value)
     assert said.startswith("topic 'in', partition 0, offset 8: ")
     assert "message.timestamp.type=LogAppendTime" in said
-    assert "AGENT_COORDINATION_TOPIC_PREFIX" in said
+    assert "TOPIC_PREFIX" in said
     assert "\n" not in said
 
 
