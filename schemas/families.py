@@ -15,7 +15,9 @@ from schemas import (
     fleet,
     latches,
     semaphores,
+    tables,
     tasks,
+    transactions,
     waits,
     windows,
     work,
@@ -39,4 +41,6 @@ BUILT_IN: Final[tuple[type[Event], ...]] = (
     *agents.EVENTS,
     *tasks.EVENTS,
     *waits.EVENTS,
+    *tables.EVENTS,
+    *transactions.EVENTS,
 )
