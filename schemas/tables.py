@@ -2,7 +2,8 @@
 
 Commands go to `tables.commands`, keyed by domain: the part of a row's key before its first slash (see `schemas.naming`), whatever
 its table. So one partition decides about all rows of a domain, and a commit inside a domain is one step of one fold. The
-*position* of a command is its offset there; the position of a commit is the version of every row that it writes.
+*position* of a command is its offset there plus one, so that 0 is before everything; the position of a commit is the version of
+every row that it writes.
 
 What came of a commit is a `Change` in a bundle (`tables.changed`), on `tables.feed` at once and on `tables.events` with the kafka
 transaction; the client that asked, and every copy, reads the feed. What was refused is an answer, and an event of its own.
@@ -356,7 +357,7 @@ class TablesChanged(Event):
     key_field: ClassVar[str] = "partition"
 
     partition: int
-    previous: int = Field(description="Position of the last change before these; -1: there is none.")
+    previous: int = Field(description="Position of the last change before these; 0: there is none.")
     changes: list[Change]
 
 
