@@ -135,9 +135,8 @@ class Run:
         queue = self._queues[who]
         try:
             strategy = {"strategy": "wound_wait"} if self._mode == "pessimistic" else {}
-            async with self._mesh.transaction(
-                isolation=self._level, mode=self._mode, owner=f"{self._domain}-{who}", **strategy
-            ) as txn:
+            made = self._mesh.transaction(isolation=self._level, mode=self._mode, owner=f"{self._domain}-{who}", **strategy)
+            async with made as txn:
                 while True:
                     step = await queue.get()
                     if step[0] == "commit":
