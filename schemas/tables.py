@@ -320,6 +320,7 @@ class TableMarked(Event):
     partition: int
     position: int
     at_ms: int
+    prepared: list[str] = Field(default=[], description="Transactions that are promised here and not decided yet.")
 
 
 class Written(_Part):
@@ -424,6 +425,7 @@ class RowsLocked(Event):
     request_id: str
     owner: str
     position: int = Field(description="Everything that was committed before lies before it.")
+    previous: int = Field(0, description="Position of the partition's last change before it, as in the feed; 0: there is none.")
     partition: int
     locks: list[RowLock]
     lease_ms: int
