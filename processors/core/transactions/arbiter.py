@@ -1,0 +1,382 @@
+"""Decides about the transactions of one partition: the order of its commands is the order of its commits.
+
+    commit ──▶ known already? ──▶ said again
+               bad input, fenced, stale, locked ──▶ refused
+               conflicts ──▶ settled by policy, refused, or a human's
+               else ──▶ rows written, one change in the feed
+
+    prepare ──▶ the same checks; then its rows are locked until the coordinator decides, and the answer is a vote
+
+What it promises, for every prefix of the log: a transaction is carried out whole or not at all, and once, however often it is
+asked for; committed transactions of a level are what the level says (`validation`); a promise is kept; what is refused is never
+carried out later under the same name. A snapshot is a position: all commits at or before it, and none after.
+
+Rows, beside those of `rows`, `row_locks` and the fences:
+
+    ["t", domain, txn]   [state, position, code, reason, when]                    ended, while it is remembered
+    ["p", domain, txn]   [position, asked again, when, route, the prepare]        promised
+    ["h", domain, txn]   [position, when, route, the commit, [conflicts]]         waits for a human
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, Final
+
+from processors.core.transactions.lock_words import REQUEST, SESSION, LockLimits
+from processors.core.transactions.locking import Locking
+from processors.core.transactions.policies import Merge, settle
+from processors.core.transactions.rows import META, ROW
+from processors.core.transactions.validation import input_problem, stale, too_old
+from processors.core.transactions.words import Fields, Refusal, TableLimits, Told
+from streams.core.at import At
+from streams.core.guards import Guard
+
+__all__ = ["Arbiter"]
+
+ENDED: Final = "t"
+PROMISED: Final = "p"
+HUMAN: Final = "h"
+FENCE: Final = "fence"
+
+Who = tuple[str, str]
+Key = tuple[Any, ...]
+
+
+class Fences(MutableMapping[str, int]):
+    """The largest tokens seen."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, int] = {}
+        self.dirty: set[str] = set()
+
+    def __getitem__(self, resource: str) -> int:
+        return self.seen[resource]
+
+    def __setitem__(self, resource: str, token: int) -> None:
+        self.seen[resource] = token
+        self.dirty.add(resource)
+
+    def __delitem__(self, resource: str) -> None:
+        del self.seen[resource]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.seen)
+
+    def __len__(self) -> int:
+        return len(self.seen)
+
+
+class Arbiter(Locking):
+    """The transactions of one partition.
+
+    Args:
+        limits: What is refused or forgotten.
+        lock_limits: The same for locks.
+        merges: Merge functions by table.
+    """
+
+    def __init__(
+        self,
+        limits: TableLimits | None = None,
+        lock_limits: LockLimits | None = None,
+        merges: Mapping[str, Merge] | None = None,
+    ) -> None:
+        super().__init__(limits or TableLimits(), lock_limits or LockLimits())
+        self._merges = merges or {}
+        self._fences = Fences()
+        self._guard = Guard(self._fences)
+        self._ended: OrderedDict[Who, list[Any]] = OrderedDict()
+        self._human: dict[Who, list[Any]] = {}
+        self._has_forgotten = False
+        self._dirty: set[Key] = set()
+
+    # ---- state
+
+    @classmethod
+    def load(
+        cls,
+        rows: Iterable[tuple[Key, Any]],
+        limits: TableLimits | None = None,
+        lock_limits: LockLimits | None = None,
+        merges: Mapping[str, Merge] | None = None,
+    ) -> Arbiter:
+        """Return the arbiter of these rows."""
+        machine = cls(limits, lock_limits, merges)
+        places, locks, ended = [], [], []
+        for key, row in rows:
+            kind = key[0]
+            if kind == ROW:
+                places.append(((key[1], key[2]), row))
+            elif kind in (SESSION, REQUEST):
+                locks.append((key, row))
+            elif kind == ENDED:
+                ended.append((row[1], (key[1], key[2]), row))
+            elif kind == PROMISED:
+                machine._take_promise((key[1], key[2]), row)
+            elif kind == HUMAN:
+                machine._human[key[1], key[2]] = row
+            elif kind == FENCE:
+                machine._fences.seen[key[1]] = row
+            else:
+                machine.rows.last, machine.rows.gone, machine.rows.gone_ms, machine._has_forgotten = row
+        machine.rows.load(places)
+        machine.locks.load(locks)
+        machine._ended = OrderedDict((who, row) for _, who, row in sorted(ended))
+        machine._told = machine.rows.last
+        return machine
+
+    def changes(self) -> dict[Key, Any]:
+        """Return the rows that have changed since the last call, None for those that are gone."""
+        found: dict[Key, Any] = dict(self.rows.changes())
+        found.update(self.locks.changes())
+        for kind, domain, name in self._dirty:
+            kept: Mapping[Who, Any] = {ENDED: self._ended, PROMISED: self._promised, HUMAN: self._human}[kind]
+            found[kind, domain, name] = kept.get((domain, name))
+        for resource in self._fences.dirty:
+            found[FENCE, resource] = self._fences.seen[resource]
+        self._dirty, self._fences.dirty = set(), set()
+        found[META] = [self.rows.last, self.rows.gone, self.rows.gone_ms, self._has_forgotten]
+        return found
+
+    # ---- commands
+
+    def commit(self, asked: Fields, route: str, at: At) -> list[Told]:
+        """Commit a transaction within this domain. A commit is told in the feed alone.
+
+        Args:
+            asked: The fields of `CommitTransaction`.
+            route: Where an answer goes.
+            at: The moment.
+        """
+        who = asked["domain"], asked["txn"]
+        if (known := self._known(who, asked, route, at)) is not None:
+            return [known]
+        refusal, writes, settled, human = self._checked(who, asked, at)
+        if refusal is not None:
+            return self._refuse(who, asked, refusal, route, at)
+        if human:
+            return self._leave_to_human(who, asked, settled, route, at)
+        told = [self._resolved(who, asked["owner"], *one, at=at) for one in settled]
+        self._write(asked, writes, at)
+        self._end(who, "committed", at)
+        told += self._unlock(who, at)
+        return told
+
+    def prepare(self, asked: Fields, route: str, at: At) -> list[Told]:
+        """Promise a transaction's part, or vote against it."""
+        who = asked["domain"], asked["txn"]
+        if (row := self._promised.get(who)) is not None:
+            return [self._vote(who, row[4], row[3], row[0], None)]
+        if (past := self._ended.get(who)) is not None:
+            if past[0] == "committed":
+                return [self._done(who, commit=True, at=at)]
+            refusal = Refusal(past[2], past[3], [], [])
+            return [self._vote(who, asked, route, past[1], refusal)]
+        if asked["again"] and self._may_be_forgotten(at):
+            refusal = Refusal("forgotten", "it may have been asked for before, so long ago that this is not remembered", [], [])
+            return [self._vote(who, asked, route, at.offset + 1, refusal)]
+        refusal_, writes, settled, human = self._checked(who, asked, at)
+        if refusal_ is None and human:
+            refusal_ = Refusal("conflict", "a human cannot decide about one part of a transaction over several domains", [], [])
+        if refusal_ is None and len(self._promised) >= self.limits.prepared_max:
+            refusal_ = Refusal("full", f"{self.limits.prepared_max} promises wait for their decision on this partition", [], [])
+        if refusal_ is not None:
+            self._end(who, "refused", at, refusal_.code, refusal_.reason)
+            return [self._vote(who, asked, route, at.offset + 1, refusal_), *self._unlock(who, at)]
+        told = [self._resolved(who, asked["owner"], *one, at=at) for one in settled]
+        self._promise(who, {**asked, "writes": writes}, route, at)
+        return [*told, self._vote(who, asked, route, at.offset + 1, None)]
+
+    def decide(self, asked: Fields, at: At) -> list[Told]:
+        """Do what the coordinator has decided about a promise."""
+        who = asked["domain"], asked["txn"]
+        row = self._promised.get(who)
+        if row is None:
+            past = self._ended.get(who)
+            if past is None and not asked["commit"]:
+                self._end(who, "rolled_back", at, "aborted", asked["reason"])  # a prepare that is still under way comes too late
+            return [self._done(who, commit=past is not None and past[0] == "committed", at=at)]
+        self._forget_promise(who)
+        promised = row[4]
+        if asked["commit"]:
+            self._write(promised, promised["writes"], at)
+            self._end(who, "committed", at)
+        else:
+            self._change("rolled_back", at, promised, [])
+            self._end(who, "rolled_back", at, "aborted", asked["reason"])
+        return [self._done(who, commit=asked["commit"], at=at), *self._unlock(who, at)]
+
+    def ask(self, asked: Fields, route: str, at: At) -> list[Told]:
+        """Say what came of a transaction."""
+        who = asked["domain"], asked["txn"]
+        known = self._known(who, {**asked, "owner": "", "again": False}, route, at)
+        if known is not None:
+            return [known]
+        active = who in self.locks.sessions
+        return [self._outcome(who, "", "active" if active else "unknown", -1, "", "", [], route)]
+
+    def end(self, asked: Fields, route: str, at: At) -> list[Told]:
+        """Roll back: give locks back, end waits, withdraw a commit from a human. A promise stays."""
+        who = asked["domain"], asked["txn"]
+        if (known := self._ended.get(who)) is not None:
+            return [self._outcome(who, asked["owner"], known[0], known[1], known[2], known[3], [], route)]
+        if who in self._promised:
+            row = self._promised[who]
+            return [self._outcome(who, row[4]["owner"], "prepared", row[0], "", "only its coordinator ends it", [], route)]
+        session = self.locks.sessions.get(who)
+        if session is not None and session.owner != asked["owner"]:
+            text = f"it is a transaction of {session.owner}"
+            return [self._outcome(who, session.owner, "active", -1, "not_yours", text, [], route)]
+        if self._human.pop(who, None) is not None:
+            self._dirty.add((HUMAN, *who))
+        self._end(who, "rolled_back", at, "ended", asked["reason"] or "its client rolled it back")
+        answer = self._outcome(who, asked["owner"], "rolled_back", at.offset + 1, "ended", "", [], route)
+        return [answer, *self._unlock(who, at)]
+
+    def resolve(self, asked: Fields, route: str, at: At) -> list[Told]:
+        """Do what a human has decided about a commit that waits for it."""
+        who = asked["domain"], asked["txn"]
+        row = self._human.pop(who, None)
+        if row is None:
+            if (known := self._known(who, {**asked, "again": False}, route, at)) is not None:
+                return [known]
+            return [self._outcome(who, asked["owner"], "unknown", -1, "not_waiting", "it waits for nobody's decision", [], route)]
+        self._dirty.add((HUMAN, *who))
+        commit, conflicts = row[3], row[4]
+        how = "applied" if asked["commit"] else "refused"
+        why = f"{asked['owner']}: {asked['reason']}"
+        told = [self._resolved(who, commit["owner"], one, "human", how, why, at=at) for one in conflicts]
+        if not asked["commit"]:
+            return [*told, *self._refuse(who, commit, Refusal("conflict", why, conflicts, []), route or row[2], at)]
+        held = self.locks.in_the_way(who, commit["writes"], (), ())
+        if held:  # somebody else is at it now: the decision has to wait, and may be given again
+            self._human[who] = row
+            return [
+                self._outcome(who, commit["owner"], "waits_for_human", -1, "locked", "some of its rows are locked", [], route)
+            ]
+        self._write(commit, commit["writes"], at)
+        self._end(who, "committed", at)
+        return [*told, self._outcome(who, commit["owner"], "committed", at.offset + 1, "", why, [], route)]
+
+    # ---- inside
+
+    def _past(self, who: Who) -> list[Any] | None:
+        return self._ended.get(who)
+
+    def _known(self, who: Who, asked: Fields, route: str, at: At) -> Told | None:
+        """Return the answer where the transaction has come to an end, or waits for one."""
+        if (past := self._ended.get(who)) is not None:
+            return self._outcome(who, asked["owner"], past[0], past[1], past[2], past[3], [], route)
+        if (promised := self._promised.get(who)) is not None:
+            return self._outcome(who, promised[4]["owner"], "prepared", promised[0], "", "", [], route)
+        if (waits := self._human.get(who)) is not None:
+            return self._outcome(who, waits[3]["owner"], "waits_for_human", -1, "", "", waits[4], route)
+        if asked["again"] and self._may_be_forgotten(at):
+            text = (
+                "it may have been carried out before, so long ago that this is not remembered: look at what it would have written"
+            )
+            return self._outcome(who, asked["owner"], "unknown", -1, "forgotten", text, [], route)
+        return None
+
+    def _may_be_forgotten(self, at: At) -> bool:
+        if not self._has_forgotten:
+            return False
+        oldest: list[Any] = next(iter(self._ended.values()))
+        return bool(oldest[4] > at.now_ms - self.limits.again_ms)
+
+    def _checked(
+        self, who: Who, asked: Fields, at: At
+    ) -> tuple[Refusal | None, list[Fields], list[tuple[Fields, str, str, str]], bool]:
+        """Return why it is refused, its writes, what was settled, and whether a human has to decide."""
+        writes: list[Fields] = asked["writes"]
+        if problem := input_problem(asked, self.limits):
+            return Refusal(*problem, [], []), writes, [], False
+        self.rows.bury(at.now_ms)
+        if len(self.rows) + len(writes) > self.limits.keys_max:
+            text = (
+                f"this partition has {len(self.rows)} rows, at most {self.limits.keys_max}: delete some, or use more partitions"
+            )
+            return Refusal("full", text, [], []), writes, [], False
+        if asked["fences"] and (fenced := self._guard.problem((one["resource"], one["token"]) for one in asked["fences"])):
+            return Refusal("fenced", fenced, [], []), writes, [], False
+        if self.locks.sessions and (held := self._locked(who, asked)) is not None:
+            return held, writes, [], False
+        if too_old(self.rows, asked):
+            text = f"snapshot {asked['snapshot']} is older than what is remembered of deleted rows: begin again"
+            return Refusal("too_old", text, [], []), writes, [], False
+        conflicts = list(stale(self.rows, asked))
+        if not conflicts:
+            return None, writes, [], False
+        writes, settled, refusal, human = settle(self.rows, asked, conflicts, self._merges, self.limits)
+        return refusal, writes, settled, human
+
+    def _locked(self, who: Who, asked: Fields) -> Refusal | None:
+        counts = asked["isolation"] in ("serializable", "repeatable_read")
+        held = self.locks.in_the_way(
+            who, asked["writes"], asked["reads"] if counts else (), asked["spans"] if asked["isolation"] == "serializable" else ()
+        )
+        if not held:
+            return None
+        owners = self.locks.owners(held)
+        return Refusal("locked", f"some of its rows are locked by {', '.join(owners)}: try again", [], owners)
+
+    def _refuse(self, who: Who, asked: Fields, refusal: Refusal, route: str, at: At) -> list[Told]:
+        if not refusal.code.startswith("bad_") and refusal.code != "too_large":  # what is bad stays so, and may be large
+            self._end(who, "refused", at, refusal.code, refusal.reason)
+        fields = {
+            "domain": who[0],
+            "txn": who[1][: self.limits.name_chars_max],
+            "owner": asked["owner"][: self.limits.name_chars_max],
+            "request_id": "",
+            "position": at.offset + 1,
+            "code": refusal.code,
+            "reason": refusal.reason,
+            "conflicts": refusal.conflicts,
+            "waits_for": refusal.waits_for,
+        }
+        told = Told("refused", fields, route, everybody=not refusal.code.startswith("bad_"))
+        return [told, *self._unlock(who, at)]
+
+    def _leave_to_human(
+        self, who: Who, asked: Fields, settled: list[tuple[Fields, str, str, str]], route: str, at: At
+    ) -> list[Told]:
+        if len(self._human) >= self.limits.human_max:
+            text = f"{self.limits.human_max} commits wait for a human on this partition: decide about some"
+            return self._refuse(who, asked, Refusal("full", text, [], []), route, at)
+        conflicts = [one[0] for one in settled]
+        self._human[who] = [at.offset + 1, at.now_ms, route, asked, conflicts]
+        self._dirty.add((HUMAN, *who))
+        told = [self._resolved(who, asked["owner"], *one, at=at) for one in settled]
+        told.append(self._outcome(who, asked["owner"], "waits_for_human", -1, "", settled[0][3], conflicts, route))
+        return [*told, *self._unlock(who, at)]
+
+    def _write(self, asked: Fields, writes: list[Fields], at: At) -> None:
+        by = (at.offset + 1, asked["txn"], asked["owner"], at.now_ms, asked["priority"])
+        write = self.rows.write
+        for one in writes:
+            write((one["table"], one["key"]), one["value"], by)
+        self._change("committed", at, asked, writes)
+
+    def _end(self, who: Who, state: str, at: At, code: str = "", reason: str = "") -> None:
+        ended, dirty = self._ended, self._dirty
+        ended[who] = [state, at.offset + 1, code, reason, at.now_ms]
+        dirty.add((ENDED, *who))
+        if len(ended) > self.limits.ended_max:
+            oldest, _ = ended.popitem(last=False)
+            dirty.add((ENDED, *oldest))
+            self._has_forgotten = True
+
+    def _resolved(self, who: Who, owner: str, conflict: Fields, policy: str, how: str, reason: str, *, at: At) -> Told:
+        fields = {
+            "domain": who[0],
+            "txn": who[1],
+            "owner": owner,
+            "position": at.offset + 1,
+            "policy": policy,
+            "how": how,
+            "reason": reason,
+            "conflict": conflict,
+        }
+        return Told("resolved", fields, everybody=True)

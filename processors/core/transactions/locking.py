@@ -1,0 +1,336 @@
+"""The part of the arbiter that is about what lasts longer than a command: promises, locks, reads in pages, the feed.
+
+The feed is what everybody follows: a change for each commit, promise, roll-back of a promise, and mark, in the order of the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from processors.core.transactions.lock_words import Ended, Granted, LockLimits, Outcome, Queued, Waiting
+from processors.core.transactions.row_locks import RowLocks
+from processors.core.transactions.rows import Place, Row, Rows
+from processors.core.transactions.validation import place_problem
+from processors.core.transactions.words import ROWS_READ_BYTES_MAX, Fields, Refusal, TableLimits, Told
+from schemas.naming import name_problem
+from streams.core.at import At, Deadlines
+
+__all__ = ["Locking"]
+
+Who = tuple[str, str]
+ROW_OVERHEAD: Final = 200
+"""Bytes of a row in a page beside its values, about."""
+PROMISED: Final = "p"
+
+
+class Locking:
+    """A base of `Arbiter`.
+
+    Args:
+        limits: Of tables.
+        lock_limits: Of locks.
+    """
+
+    def __init__(self, limits: TableLimits, lock_limits: LockLimits) -> None:
+        self.limits = limits
+        self.rows, self.locks = Rows(limits), RowLocks(lock_limits)
+        self._promised: dict[Who, list[Any]] = {}
+        self._due = Deadlines()
+        self._feed: list[Fields] = []
+        self._told = 0
+        self._dirty: set[tuple[Any, ...]] = set()
+
+    def _end(self, who: Who, state: str, at: At, code: str = "", reason: str = "") -> None:
+        raise NotImplementedError
+
+    # ---- time
+
+    def due_ms(self) -> int | None:
+        """Return when `tick` has something to do next."""
+        one, other = self._due.next_ms(), self.locks.due_ms()
+        return one if other is None else other if one is None else min(one, other)
+
+    def tick(self, at: At) -> list[Told]:
+        """Let time pass: locks expire, waits end, promises are asked after."""
+        told = self._told_of(self.locks.tick(at), at)
+        for name in list(self._due.take(at.now_ms)):
+            domain, txn = name.split("\n")
+            row = self._promised[domain, txn]
+            asked = row[1] + 1
+            self._promised[domain, txn] = [row[0], asked, *row[2:]]
+            self._dirty.add((PROMISED, domain, txn))
+            pause_ms = min(self.limits.ask_ms * 2**asked, self.limits.ask_ms_max)
+            self._due.set(name, at.now_ms + pause_ms)
+            told.append(Told("in_doubt", {"txn": txn, "participant": domain}))
+        return told
+
+    # ---- the feed
+
+    def take_feed(self) -> tuple[int, list[Fields]]:
+        """Return the changes since the last call, and the position of the change before them."""
+        previous, feed = self._told, self._feed
+        if feed:
+            self._feed, self._told = [], feed[-1]["position"]
+        return previous, feed
+
+    def _change(self, kind: str, at: At, asked: Fields, writes: list[Fields]) -> None:
+        position = self.rows.last = at.offset + 1
+        self._feed.append(
+            {
+                "kind": kind,
+                "position": position,
+                "at_ms": at.now_ms,
+                "domain": asked["domain"],
+                "txn": asked["txn"],
+                "owner": asked["owner"],
+                "isolation": asked["isolation"],
+                "writes": writes,
+                "participants": asked.get("participants", ()),
+            }
+        )
+
+    # ---- reading
+
+    def mark(self, asked: Fields, route: str, at: At) -> list[Told]:
+        """Put a mark into the feed, and say where it lies."""
+        if problem := name_problem(asked["domain"], "the domain") or name_problem(asked["request_id"], "the request"):
+            return [self._refused_request(asked, "bad_name", problem, route, at)]
+        fields = {"domain": asked["domain"], "txn": asked["request_id"], "owner": "", "isolation": ""}
+        self._change("mark", at, fields, [])
+        promised = [txn for domain, txn in self._promised if domain == asked["domain"]]
+        answer = {
+            "domain": asked["domain"],
+            "request_id": asked["request_id"],
+            "position": at.offset + 1,
+            "at_ms": at.now_ms,
+            "prepared": promised,
+        }
+        return [Told("marked", answer, route)]
+
+    def read(self, asked: Fields, route: str, at: At) -> list[Told]:
+        """Read a page of rows, as they are or were."""
+        problem = name_problem(asked["domain"], "the domain") or name_problem(asked["request_id"], "the request")
+        if problem:
+            return [self._refused_request(asked, "bad_name", problem, route, at)]
+        self.rows.bury(at.now_ms)
+        at_position, at_ms = asked["at_position"], asked["at_ms"]
+        answer: Fields = {
+            "domain": asked["domain"],
+            "request_id": asked["request_id"],
+            "position": at.offset + 1,
+            "rows": [],
+            "more": False,
+            "code": "",
+            "reason": "",
+        }
+        if 0 <= at_position < self.rows.gone or 0 <= at_ms < self.rows.gone_ms:
+            answer["code"] = "too_old"
+            answer["reason"] = f"rows that were deleted up to {self.rows.gone} are forgotten: read a later state"
+            return [Told("rows", answer, route)]
+        size = 0
+        for place, row in self.rows.page(
+            asked["domain"], asked["table"], asked["prefix"], (asked["after_table"], asked["after_key"])
+        ):
+            versions, gone = _versions(row, at_position, at_ms, history=asked["history"])
+            if gone:
+                answer["code"] = "too_old"
+                answer["reason"] = f"table {place[0]}, key {place[1]}: versions up to {row[0]} are not kept any more"
+                answer["rows"] = []
+                break
+            if not versions:
+                continue
+            size += ROW_OVERHEAD + sum(len(one[1] or "") + ROW_OVERHEAD for one in versions)
+            if answer["rows"] and (size > ROWS_READ_BYTES_MAX or len(answer["rows"]) >= self.limits.page_rows_max):
+                answer["more"] = True
+                break
+            answer["rows"].append(_row_read(place, row, versions))
+        return [Told("rows", answer, route)]
+
+    def misplaced(self, asked: Fields, problem: str, route: str, at: At) -> Told:
+        """Refuse a command that came to a partition which may not be its domain's."""
+        return self._refused_request(asked, "misplaced", problem, route, at)
+
+    def _refused_request(self, asked: Fields, code: str, reason: str, route: str, at: At) -> Told:
+        most = self.limits.name_chars_max
+        fields = {
+            "domain": asked["domain"][:most],
+            "txn": asked.get("txn", "")[:most],
+            "owner": asked.get("owner", "")[:most],
+            "request_id": asked.get("request_id", "")[:most],
+            "position": at.offset + 1,
+            "code": code,
+            "reason": reason,
+            "conflicts": [],
+            "waits_for": [],
+        }
+        return Told("refused", fields, route)
+
+    # ---- locks
+
+    def lock(self, asked: Fields, route: str, at: At) -> list[Told]:
+        """Give a transaction locks, or let it wait for them."""
+        limits = self.locks.limits
+        for what in ("domain", "txn", "owner", "request_id"):
+            if problem := name_problem(asked[what], f"the {what}"):
+                return [self._refused_request(asked, "bad_name", problem, route, at)]
+        if not limits.lease_ms_min <= asked["lease_ms"] <= limits.lease_ms_max:
+            text = f"a lease of {asked['lease_ms']} ms: {limits.lease_ms_min} to {limits.lease_ms_max} are allowed"
+            return [self._refused_request(asked, "bad_lease", text, route, at)]
+        wait_ms = asked["wait_ms"]
+        if wait_ms is not None and wait_ms < 0:
+            return [self._refused_request(asked, "bad_wait", f"a wait of {wait_ms} ms: 0 or more, or none", route, at)]
+        locks = []
+        for one in asked["locks"]:
+            problem_ = place_problem(one["table"], one["key"].rstrip("/") if one["span"] else one["key"], asked["domain"])
+            if problem_ is None and one["span"] and "/" not in one["key"]:
+                problem_ = "bad_prefix", f"prefix {one['key'][:40]!r}: begin it with the domain and a slash"
+            if problem_:
+                return [self._refused_request(asked, *problem_, route, at)]
+            locks.append((one["table"], one["key"], one["span"], one["mode"]))
+        who = asked["domain"], asked["txn"]
+        if (past := self._past(who)) is not None:
+            text = f"the transaction has ended: {past[0]}" + (f", {past[3]}" if past[3] else "")
+            return [self._refused_request(asked, past[2] or "ended", text, route, at)]
+        waiting = Waiting(
+            asked["txn"],
+            asked["owner"],
+            asked["age_ms"] or at.now_ms,
+            asked["strategy"],
+            None if wait_ms is None else at.now_ms + wait_ms,
+            asked["lease_ms"],
+            route,
+            locks=locks,
+        )
+        return self._told_of(self.locks.lock(who, waiting, asked["request_id"], at), at)
+
+    def keep(self, asked: Fields, route: str, at: At) -> list[Told]:
+        """Let a transaction's locks hold for another lease."""
+        who, limits = (asked["domain"], asked["txn"]), self.locks.limits
+        lease_ms = min(max(asked["lease_ms"], limits.lease_ms_min), limits.lease_ms_max)
+        session = self.locks.keep(who, asked["owner"], lease_ms, at)
+        if session is None:
+            past = self._past(who)
+            code, reason = ("unknown", "it has no locks here") if past is None else (past[2] or past[0], past[3])
+            return [self._refused_request(asked, code, reason, route, at)]
+        fields = {"domain": who[0], "txn": who[1], "owner": session.owner, "expires_ms": session.expires_ms}
+        return [Told("kept", fields, route)]
+
+    def _past(self, who: Who) -> list[Any] | None:
+        raise NotImplementedError
+
+    def _unlock(self, who: Who, at: At) -> list[Told]:
+        return self._told_of(self.locks.release(who, at), at) if self.locks.sessions or self.locks.waiting else []
+
+    def _told_of(self, outcomes: list[Outcome], at: At) -> list[Told]:
+        return [told for outcome in outcomes for told in self._told_of_one(outcome, at)]
+
+    def _told_of_one(self, outcome: Outcome, at: At) -> Iterator[Told]:
+        domain, txn = outcome.who
+        base: Fields = {"domain": domain, "txn": txn, "owner": outcome.owner}
+        if isinstance(outcome, Granted):
+            locks = [{"table": table, "key": key, "span": span, "mode": mode} for table, key, span, mode in outcome.locks]
+            more = {
+                "request_id": outcome.request_id,
+                "position": outcome.position,
+                "previous": self.rows.last,
+                "locks": locks,
+                "lease_ms": outcome.lease_ms,
+            }
+            yield Told("locked", base | more, outcome.route, everybody=True)
+        elif isinstance(outcome, Queued):
+            more = {"request_id": outcome.request_id, "behind": outcome.behind}
+            yield Told("queued", base | more, outcome.route, everybody=not outcome.repeated)
+        else:
+            ended = isinstance(outcome, Ended)
+            if ended:
+                self._end(outcome.who, "rolled_back", at, outcome.code, outcome.reason)
+            more = {
+                "request_id": "" if isinstance(outcome, Ended) else outcome.request_id,
+                "position": at.offset + 1,
+                "code": outcome.code,
+                "reason": outcome.reason,
+                "conflicts": [],
+                "waits_for": [] if isinstance(outcome, Ended) else list(outcome.waits_for),
+            }
+            yield Told("refused", base | more, outcome.route, everybody=True)
+
+    # ---- promises
+
+    def _promise(self, who: Who, asked: Fields, route: str, at: At) -> None:
+        row = [at.offset + 1, 0, at.now_ms, route, asked]
+        counts = asked["isolation"] in ("serializable", "repeatable_read")
+        spans = asked["spans"] if asked["isolation"] == "serializable" else ()
+        self.locks.promise(who, asked["owner"], asked["writes"], asked["reads"] if counts else (), spans, at)
+        self._take_promise(who, row)
+        self._due.set(f"{who[0]}\n{who[1]}", at.now_ms + self.limits.ask_ms)
+        self._dirty.add((PROMISED, *who))
+        self._change("prepared", at, asked, [])
+
+    def _take_promise(self, who: Who, row: list[Any]) -> None:
+        self._promised[who] = row
+        pauses = sum(min(self.limits.ask_ms * 2**n, self.limits.ask_ms_max) for n in range(row[1] + 1))
+        self._due.set(f"{who[0]}\n{who[1]}", row[2] + pauses)
+
+    def _forget_promise(self, who: Who) -> None:
+        del self._promised[who]
+        self._due.end(f"{who[0]}\n{who[1]}")
+        self._dirty.add((PROMISED, *who))
+
+    def _vote(self, who: Who, asked: Fields, route: str, position: int, refusal: Refusal | None) -> Told:
+        fields = {
+            "txn": who[1],
+            "participant": who[0],
+            "commit": refusal is None,
+            "owner": asked["owner"],
+            "participants": asked["participants"],
+            "timeout_ms": asked["timeout_ms"],
+            "route": route,
+            "position": position,
+            "code": "" if refusal is None else refusal.code,
+            "reason": "" if refusal is None else refusal.reason,
+            "conflicts": [] if refusal is None else refusal.conflicts,
+        }
+        return Told("voted", fields)
+
+    def _done(self, who: Who, *, commit: bool, at: At) -> Told:
+        fields = {"txn": who[1], "participant": who[0], "commit": commit, "position": at.offset + 1, "reason": ""}
+        return Told("done", fields)
+
+    def _outcome(
+        self, who: Who, owner: str, state: str, position: int, code: str, reason: str, conflicts: list[Fields], route: str
+    ) -> Told:
+        fields = {
+            "domain": who[0],
+            "txn": who[1],
+            "owner": owner,
+            "state": state,
+            "position": position,
+            "code": code,
+            "reason": reason,
+            "conflicts": conflicts,
+        }
+        return Told("outcome", fields, route, everybody=state == "waits_for_human")
+
+
+def _versions(row: Row, at_position: int, at_ms: int, *, history: bool) -> tuple[list[list[Any]], bool]:
+    """Return the versions that are asked for, and whether one is not kept any more."""
+    versions = row[1]
+    if history:
+        return versions, False
+    if at_position < 0 and at_ms < 0:
+        last = versions[-1]
+        return ([] if last[1] is None else [last]), False
+    for one in reversed(versions):
+        if (at_position < 0 or one[0] <= at_position) and (at_ms < 0 or one[4] <= at_ms):
+            return ([] if one[1] is None else [one]), False
+    return [], row[0] > 0
+
+
+def _row_read(place: Place, row: Row, versions: list[list[Any]]) -> Fields:
+    return {
+        "table": place[0],
+        "key": place[1],
+        "trimmed": row[0],
+        "versions": [{"version": one[0], "value": one[1], "txn": one[2], "owner": one[3], "at_ms": one[4]} for one in versions],
+    }
