@@ -106,7 +106,7 @@ class Tables:
         Args:
             body: Gets the transaction. It may run several times, so it does nothing else that counts.
             attempts: How often at most.
-            wait_s: Before the second attempt; it doubles with each, and as much is added at random.
+            wait_s: Half the longest wait before the second attempt; it doubles with each. The wait is anything up to it.
             **options: As for `transaction`.
 
         Raises:

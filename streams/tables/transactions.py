@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from streams.core.guards import fences_of
 from streams.core.tables.bodies import Body, Part
+from streams.core.tables.encoding import Said
 from streams.core.tables.rows import NEWEST, Version
 from streams.tables.commits import Committed
 from streams.tables.errors import TransactionRefused
@@ -62,7 +63,7 @@ class Transaction:
         self._body = Body()
         self._cuts = read_only or isolation == "snapshot"
         self._cut: dict[str, int] = {}
-        self._fences: list[dict[str, Any]] = []
+        self._fences: list[tuple[str, int]] = []
         self._savepoints = 0
         self._open = True
 
@@ -103,8 +104,8 @@ class Transaction:
                     return Version(*(row["versions"][-1][field] for field in ("version", "value", "at_ms", "txn", "owner")))
         return None
 
-    async def scan(self, table: str, prefix: str, *, limit: int | None = None) -> list[tuple[str, Any]]:
-        """Return the rows whose keys begin with a prefix, as pairs of key and value in the order of keys.
+    async def scan(self, table: str, prefix: str, *, limit: int | None = None) -> dict[str, Any]:
+        """Return the rows whose keys begin with a prefix: values by key, in the order of keys.
 
         Args:
             table: The table.
@@ -121,12 +122,12 @@ class Transaction:
         if domain is None or part.snapshot < 0:
             domain = await self._begin(name, part)
         part.spans[table, prefix] = None
-        found = []
+        found: dict[str, Any] = {}
         rows = await self._rows(domain, part, table, prefix)
         for key, value, version in part.over(rows, table, prefix):
             if version is not None and self.isolation == "repeatable_read":
                 part.reads[table, key] = None
-            found.append((key, from_json(value)))
+            found[key] = from_json(value)
             if limit is not None and len(found) >= limit:
                 break
         return found
@@ -211,7 +212,7 @@ class Transaction:
         Raises:
             LockLost: It is not held any more.
         """
-        self._fences += [{"resource": resource, "token": token} for resource, token in fences_of(grant.guard())]
+        self._fences += fences_of(grant.guard())
 
     def savepoint(self, name: str = "") -> str:
         """Remember what is written so far, and return the savepoint's name for `rollback_to`."""
@@ -269,35 +270,34 @@ class Transaction:
 
     async def _commit(self) -> None:
         parts = self._parts()
+        session = self._session
+        for name, _ in parts:
+            if name not in self._ready:
+                await session.copies.followed(name)
         if not parts:
             self.committed = Committed(self.id, {})
-            return
-        copies, commits = self._session.copies, self._session.commits
-        for name in parts:
-            if name not in self._ready:
-                await copies.followed(name)
-        if len(parts) == 1:
-            ((name, fields),) = parts.items()
-            self.committed = await commits.commit(name, fields, timeout_s=self._timeout_s)
-            return
-        for fields in parts.values():
-            fields["participants"], fields["timeout_ms"] = sorted(parts), VOTES_MS
-        self.committed = await commits.prepare(parts, None, timeout_s=self._timeout_s)
+        elif len(parts) == 1:
+            name, part = parts[0]
+            said = Said(name, self.id, self.owner, self.isolation, part, self._fences, self._priority)
+            self.committed = await session.commits.commit(said, timeout_s=self._timeout_s)
+        else:
+            names = sorted(name for name, _ in parts)
+            several = {
+                name: Said(name, self.id, self.owner, self.isolation, part, self._fences, self._priority, names, VOTES_MS)
+                for name, part in parts
+            }
+            self.committed = await session.commits.prepare(self.id, several, None, timeout_s=self._timeout_s)
 
-    def _parts(self) -> dict[str, dict[str, Any]]:
-        """Return what each domain is told; nothing of those that need not be asked."""
+    def _parts(self) -> list[tuple[str, Part]]:
+        """Return the domains that are told something, each with what was done there; not those that need not be asked."""
         if self._read_only:
-            return {}
-        isolation = self.isolation
-        looked_at = isolation in ("serializable", "repeatable_read")
-        parts = {}
-        for name, part in self._body.parts.items():
-            if part.writes or part.expects or (looked_at and (part.reads or part.spans)):
-                fields = part.fields(isolation)
-                fields["domain"], fields["txn"], fields["owner"] = name, self.id, self.owner
-                fields["fences"], fields["priority"], fields["again"] = self._fences, self._priority, False
-                parts[name] = fields
-        return parts
+            return []
+        looked_at = self.isolation in ("serializable", "repeatable_read")
+        return [
+            (name, part)
+            for name, part in self._body.parts.items()
+            if part.writes or part.expects or (looked_at and (part.reads or part.spans))
+        ]
 
 
 POLICIES = {"abort": "", "last_writer_wins": "last_writer_wins", "merge": "merge", "priority": "priority", "human": "human"}

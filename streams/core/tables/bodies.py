@@ -7,7 +7,7 @@ transaction may have acted on it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from schemas.naming import domain_of
 from streams.core.tables.rows import Version
@@ -45,21 +45,6 @@ class Part:
         self.spans: dict[Place, None] = {}
         self.writes: dict[Place, tuple[str | None, str]] = {}
         self.expects: dict[Place, int] = {}
-
-    def fields(self, isolation: str) -> dict[str, Any]:
-        """Return the fields of a commit or a prepare that come from this part."""
-        snapshot, reads, spans = VALIDATED[isolation]
-        return {
-            "isolation": isolation,
-            "snapshot": self.snapshot if snapshot else -1,
-            "reads": [{"table": table, "key": key} for table, key in self.reads] if reads else [],
-            "spans": [{"table": table, "prefix": prefix} for table, prefix in self.spans] if spans else [],
-            "expects": [{"table": table, "key": key, "version": version} for (table, key), version in self.expects.items()],
-            "writes": [
-                {"table": table, "key": key, "value": value, "policy": policy}
-                for (table, key), (value, policy) in self.writes.items()
-            ],
-        }
 
     def over(self, rows: Iterable[tuple[str, Version]], table: str, prefix: str) -> Iterator[tuple[str, str, Version | None]]:
         """Yield key, value and version of rows with the transaction's own writes over them, by key; its own have no version."""
