@@ -29,6 +29,7 @@ from streams.core.patterns import TopicPattern
 from streams.errors import SettingsError
 from streams.requests import Handling, Requester
 from streams.subscriptions import Ack, OnPoison, Subscription
+from streams.tables.facade import Tables
 from streams.tracing import Tracing
 from streams.transport import FeedOptions, Outgoing, Position
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from schemas.errors import AntiphonError
     from streams.coordination.session import Session
     from streams.settings import Settings
+    from streams.tables.session import TableSession
     from streams.transport import Log
 
 __all__ = ["UNACKED_MAX", "Mesh", "connect", "new_id"]
@@ -121,7 +123,7 @@ class connect:  # noqa: N801 - used as a function, in `async with` or with `awai
         await self._mesh.__aexit__(kind, error, trace)
 
 
-class Mesh(Coordination):
+class Mesh(Coordination, Tables):
     """A connection; see the module. Made by `connect`."""
 
     def __init__(self, log: Log, settings: Settings, *, codec: Codec, source: str = "", tracing: Tracing | None = None) -> None:
@@ -419,6 +421,18 @@ class Mesh(Coordination):
         )
         return Session(channel, name=client_id, answer_s=self._settings.client.request_timeout_s)
 
+    def _new_tables(self) -> TableSession:
+        from streams.tables.session import TableSession
+
+        client = self._settings.client
+        return TableSession(
+            self._log,
+            self.session,
+            source=self._source,
+            prefix=client.coordination_topic_prefix,
+            answer_s=client.request_timeout_s,
+        )
+
     # ---- the end
 
     async def close(self) -> None:
@@ -441,6 +455,8 @@ class Mesh(Coordination):
             stack.push_async_callback(self._requester.close)
             if self._session is not None:
                 stack.push_async_callback(self._session.close)
+            if self._tables is not None:
+                stack.push_async_callback(self._tables.close)
 
     async def __aenter__(self) -> Self:
         """The mesh itself."""

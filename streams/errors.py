@@ -41,6 +41,12 @@
     │   ├── TaskLost                    operator  (streams.coordination.errors) an attempt at a task is over
     │   ├── TaskFailed                  caller    (streams.coordination.errors) a task ended without a result
     │   └── AlreadyDecided              caller    (streams.coordination.errors) another value is decided, for ever
+    ├── TableError                      bug       (streams.tables.errors) a base
+    │   ├── TransactionRefused          caller    (streams.tables.errors) it did nothing: its code says why
+    │   │   └── TransactionConflict     caller    (streams.tables.errors) another one was in the way; begin again
+    │   ├── TransactionWaits            operator  (streams.tables.errors) a human has to decide
+    │   ├── TransactionUnknown          broker    (streams.tables.errors) what came of it is not known yet: ask later
+    │   └── VersionGone                 caller    (streams.tables.errors) older than what is kept
     ├── RedriveSuperseded               operator  (streams.deadletters) another redrive of the topic took over (retryable)
     ├── QueueFull                       caller    more in flight than the limit (retryable)
     ├── ProcessorError                  bug       a processor raised, or is unknown

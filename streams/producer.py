@@ -184,6 +184,28 @@ class KafkaSender:
         """
         await self._accept(_Slot(record, record.size_bytes, None, on_error))
 
+    def offer(self, record: Outgoing, on_error: Callable[[AntiphonError, Outgoing], None]) -> bool:
+        """Append a record in the background if that needs no waiting, without the price of a coroutine.
+
+        Args:
+            record: What to append.
+            on_error: Called on the event loop if it is not delivered.
+
+        Returns:
+            False where there is no room, or its topic was never used: `send_soon` waits.
+        """
+        size = record.size_bytes
+        if self._closing or record.topic not in self._known or self._waiters or not self._fits(size):
+            return False
+        slot = _Slot(record, size, None, on_error)
+        self._reserve(slot)
+        try:
+            self._produce(slot)
+        except AntiphonError as error:
+            self._release(slot)
+            on_error(error, record)
+        return True
+
     async def flush(self) -> None:
         """Wait until everything accepted so far is settled.
 

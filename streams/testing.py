@@ -222,6 +222,13 @@ class _MemorySender:
     async def send_soon(self, record: Outgoing, on_error: Callable[[AntiphonError, Outgoing], None] | None = None) -> None:  # noqa: ARG002 - a missing topic is raised here, and nothing else can fail
         await self.send(record)
 
+    def offer(self, record: Outgoing, on_error: Callable[[AntiphonError, Outgoing], None]) -> bool:
+        try:
+            self._log.append(record)
+        except AntiphonError as error:
+            on_error(error, record)
+        return True
+
     async def flush(self) -> None:
         await asyncio.sleep(0)
 

@@ -89,6 +89,9 @@ class Sender(Protocol):
     async def send_soon(self, record: Outgoing, on_error: Callable[[AntiphonError, Outgoing], None] | None = None) -> None:
         """Append in the background; waits only while too much is in flight."""
 
+    def offer(self, record: Outgoing, on_error: Callable[[AntiphonError, Outgoing], None]) -> bool:
+        """Append in the background if that needs no waiting; False where it does, for `send_soon`."""
+
     async def flush(self) -> None:
         """Wait until everything so far is acknowledged."""
 

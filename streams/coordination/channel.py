@@ -74,6 +74,8 @@ class Channel:
         self._reply_headers: tuple[tuple[str, bytes], ...] = ()
         self._calls = 0
         self._bundles: Bundles[asyncio.Future[None]] = Bundles(_go, apart_s=SEND_APART_S)
+        self._posts: Bundles[Outgoing] = Bundles(self._post_all, apart_s=SEND_APART_S)
+        self._posting: set[asyncio.Task[None]] = set()
         self.instance = secrets.token_hex(6)
         self.late = 0
         """Answers that nobody waited for any more."""
@@ -145,6 +147,14 @@ class Channel:
         except TopicMissing as error:
             raise TopicMissing(self._topic, made_by=_MADE_BY) from error
 
+    def reply_headers(self, call: str) -> tuple[tuple[str, bytes], ...]:
+        """Return the headers that a command needs to be answered: its call, and where the answer goes."""
+        return ((REQUEST_ID, call.encode()), *self._reply_headers)
+
+    def post(self, record: Outgoing) -> None:
+        """Send a command that is a record already, with the next bundle; where it cannot be delivered, its listener is told."""
+        self._posts.add((record,))
+
     async def call(self, command: Event, *, again_s: float, limit_s: float) -> Answer:
         """Send a command and return its answer; send it again where none comes.
 
@@ -183,12 +193,29 @@ class Channel:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
             self._reader = None
+        self._posts.flush()
+        await asyncio.gather(*self._posting)
         self._tell_all(BrokerError("the client was closed"))
         if self._feed is not None:
             await self._feed.close()
             self._feed = None
 
     # ---- inside
+
+    def _post_all(self, bundle: list[Outgoing]) -> None:
+        for number, record in enumerate(bundle):
+            if not self._sender.offer(record, self._undelivered):
+                task = asyncio.ensure_future(self._post_slowly(bundle[number:]))
+                self._posting.add(task)
+                task.add_done_callback(self._posting.discard)
+                return
+
+    async def _post_slowly(self, records: list[Outgoing]) -> None:
+        for record in records:
+            try:
+                await self._sender.send_soon(record, self._undelivered)
+            except AntiphonError as error:
+                self._undelivered(error, record)
 
     def _undelivered(self, error: AntiphonError, record: Outgoing) -> None:
         call = next((value for name, value in record.headers if name == REQUEST_ID), b"").decode()

@@ -29,6 +29,13 @@ class Sender:
             raise self.error
         self.sent.append(record)
 
+    def offer(self, record: Outgoing, on_error: Callable[..., None]) -> bool:
+        if self.error is not None:
+            on_error(self.error, record)
+        else:
+            self.sent.append(record)
+        return True
+
 
 def channel(sender: Sender) -> Channel:
     nothing: Any = None

@@ -1,0 +1,405 @@
+"""The copies of one mesh: which domains it follows, how their rows are read, and at which moment they are seen.
+
+mark ─▶ the domain is followed: from here on its feed tells everything, and what was promised before is waited for
+rows ─▶ page after page while the feed goes on; a second mark where there was more than one page
+gap  ─▶ the rows are read anew; who reads meanwhile waits
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from confluent_kafka import murmur2
+
+from schemas.errors import AntiphonError
+from schemas.tables import (
+    COMMANDS_TOPIC,
+    FEED_TOPIC,
+    AskTransaction,
+    MarkTable,
+    ReadRows,
+    RowsRead,
+    TableMarked,
+    TransactionOutcome,
+)
+from streams.core.tables.cuts import Crossings
+from streams.core.tables.rows import NEWEST, DomainRows, Version
+from streams.errors import RequestTimedOut, TopicMissing
+from streams.tables.errors import TableError, VersionGone
+from streams.tables.feeds import Domain, PartitionFeed
+from streams.tables.wire import AGAIN_S
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from streams.coordination.channel import Answer
+    from streams.tables.feeds import Change
+    from streams.tables.wire import Wire
+    from streams.transport import Log
+
+__all__ = ["Copies"]
+
+log = logging.getLogger(__name__)
+
+MADE_BY: Final = "antiphon worker transactions"
+KEPT_TICKS: Final = 8
+"""Old versions stay for so many ticks of the clock, two seconds: a transaction that begins can be put back that far."""
+HALF_MS: Final = 500
+"""A transaction that one domain has shown and another one has not is asked after when this has passed: the other one may have
+shown it before it was followed."""
+MANAGER: Final = "manager:"
+
+
+class Copies:
+    """See the module.
+
+    Args:
+        log_: The log.
+        wire: What asks the domains.
+        answer_s: How long a question may stay without an answer.
+        on_change: Called with each change that a followed partition tells, after its rows have it.
+    """
+
+    def __init__(self, log_: Log, wire: Wire, *, answer_s: float, on_change: Callable[[Change], None]) -> None:
+        self._log, self._wire, self._answer_s, self._told = log_, wire, answer_s, on_change
+        self.domains: dict[str, Domain] = {}
+        self.ready: dict[str, Domain] = {}
+        """Those whose rows can be read."""
+        self.crossings = Crossings()
+        self._feeds: dict[int, PartitionFeed] = {}
+        self._partitions = 0
+        self._opening: dict[str, asyncio.Future[Domain]] = {}
+        self._loading: dict[str, asyncio.Future[Domain]] = {}
+        self._asked: set[tuple[str, str]] = set()
+        self._moved: asyncio.Future[None] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # ---- opening
+
+    async def followed(self, name: str) -> Domain:
+        """Return a domain whose feed is read.
+
+        Raises:
+            RequestTimedOut: No worker of transactions answers.
+            TopicMissing: There is none, or it has not made its topics yet.
+        """
+        found = self.domains.get(name)
+        if found is not None and found.ended is None:
+            return found
+        return await self._shared(self._opening, name, self._follow)
+
+    async def loaded(self, name: str) -> Domain:
+        """Return a domain whose rows can be read; raises as `followed`."""
+        return self.ready.get(name) or await self._shared(self._loading, name, self._load)
+
+    async def _shared(self, under_way: dict[str, asyncio.Future[Domain]], name: str, make: Any) -> Domain:  # noqa: ANN401 - a method
+        """Do it once for all that want it at the same time; one that is cancelled does not end it for the others."""
+        going = under_way.get(name)
+        if going is None:
+            going = under_way[name] = asyncio.ensure_future(make(name))
+            going.add_done_callback(lambda _: under_way.pop(name, None))
+        return await asyncio.shield(going)
+
+    async def _follow(self, name: str) -> Domain:
+        await self._wire.open()
+        topic = self._wire.prefix + COMMANDS_TOPIC
+        if not self._partitions:
+            try:
+                self._partitions = await self._log.partitions(topic)
+            except TopicMissing as error:
+                raise TopicMissing(topic, made_by=MADE_BY) from error
+        number: int = murmur2(name.encode(), self._partitions)
+        feed = self._feeds.get(number)
+        if feed is None:
+            feed = self._feeds[number] = PartitionFeed(
+                self._log,
+                self._wire.channel.codec,
+                self._wire.prefix + FEED_TOPIC,
+                number,
+                on_change=self._changed,
+                on_lost=self._lost,
+            )
+        await feed.start()
+        domain = self.domains.get(name)
+        if domain is None:
+            domain = feed.domains[name] = self.domains[name] = Domain(name, feed)
+        marked = await self.mark(domain)
+        assert domain.ended is not None
+        domain.doubts = set(marked["prepared"]) - domain.ended
+        domain.ended = None
+        self.crossings.track(name)
+        for txn, where in self.crossings.overdue(NEWEST):
+            if where == name:
+                self._ask(txn, where)
+        return domain
+
+    async def _load(self, name: str) -> Domain:
+        domain = await self.followed(name)
+        while True:
+            domain.lost = False
+            rows = domain.loading = DomainRows()
+            pages = 0
+            async for page in self.pages(name):
+                pages += 1
+                for row in page["rows"]:
+                    for one in row["versions"]:
+                        version = Version(one["version"], one["value"], one["at_ms"], one["txn"], one["owner"])
+                        rows.load(row["table"], row["key"], version)
+                last: int = page["position"]
+            domain.base = max(domain.base, last)
+            rows.trim(last)
+            if pages > 1:  # rows of the first page may have changed since, and the feed has that before this mark
+                await self.mark(domain)
+            if not domain.lost:
+                break
+        before, domain.rows, domain.loading = domain.rows, rows, None
+        if before is not None:
+            self._tell_missed(domain, before, rows)
+        self.ready[name] = domain
+        self._news()
+        return domain
+
+    async def pages(self, domain: str, **which: Any) -> AsyncIterator[dict[str, Any]]:  # noqa: ANN401 - fields of ReadRows
+        """Yield pages of rows as the domain has them.
+
+        Args:
+            domain: Whose.
+            **which: Fields of `ReadRows`.
+
+        Raises:
+            VersionGone: They are older than what is kept.
+            RequestTimedOut: No worker of transactions answers.
+        """
+        fields = _WHOLE | which
+        while True:
+            call = self._wire.channel.new_id()
+            asked = {**fields, "domain": domain, "request_id": call}
+            kind, page = await self._wire.call(ReadRows, asked, key=domain, call=call, what=f"the rows of domain {domain}")
+            if kind != RowsRead.event_type:
+                raise TableError(f"the rows of domain {domain} were not read: {page.get('reason') or kind}")
+            if page["code"]:
+                cls = VersionGone if page["code"] == "too_old" else TableError
+                raise cls(f"rows of domain {domain}: {page['reason']}")
+            yield page
+            if not page["more"]:
+                return
+            last = page["rows"][-1]
+            fields["after_table"], fields["after_key"] = last["table"], last["key"]
+
+    async def mark(self, domain: Domain) -> dict[str, Any]:
+        """Wait until all that was committed in a domain before now is here; return what the domain said.
+
+        Raises:
+            RequestTimedOut: No worker of transactions answers, or its feed does not show the mark.
+        """
+        until = time.monotonic() + self._answer_s
+        while True:
+            call = self._wire.channel.new_id()
+            asked = {"domain": domain.name, "request_id": call}
+            kind, fields = await self._wire.call(MarkTable, asked, key=domain.name, call=call, what=f"a mark in {domain.name}")
+            if kind != TableMarked.event_type:
+                raise TableError(f"a mark in domain {domain.name} was refused: {fields.get('reason') or kind}")
+            reached = domain.feed.reached(fields["position"])
+            try:
+                async with asyncio.timeout(AGAIN_S):
+                    await reached
+            except TimeoutError:
+                if time.monotonic() >= until:
+                    raise RequestTimedOut(
+                        f"the feed of domain {domain.name} does not show a mark within {self._answer_s:g} s"
+                    ) from None
+                continue
+            domain.base = max(domain.base, fields["position"])
+            return fields
+
+    # ---- seeing
+
+    async def cut(self, fixed: Mapping[str, int], name: str, *, own: bool = True) -> dict[str, int]:
+        """Return a moment of all domains at which every transaction over several is wholly there or not at all.
+
+        Args:
+            fixed: Positions that it has to have, of an earlier cut; empty for a new one.
+            name: A domain that it has to have, whose rows are loaded.
+            own: Whether this mesh's own commits have to be in it.
+
+        Raises:
+            RequestTimedOut: There was none in time.
+        """
+        least = {one.name: one.own for one in self.domains.values()} if own else {}
+        rows = self.domains[name].rows
+        assert rows is not None
+        least[name] = max(least.get(name, 0), rows.floor)
+        until = time.monotonic() + self._answer_s
+        while True:
+            known = self.domains.values()
+            if self.crossings:
+                for stranger in self.crossings.strangers():
+                    await self.followed(stranger)
+            if not any(one.doubts or one.ended is not None for one in known):
+                cut = {one.name: one.position for one in known} | dict(fixed)
+                if self.crossings:
+                    cut = self.crossings.cut(cut)
+                if all(cut[at] >= position for at, position in (least | dict(fixed)).items() if at in cut):
+                    return cut
+            if self._moved is None or self._moved.done():
+                self._moved = asyncio.get_running_loop().create_future()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HALF_MS / 1000):
+                    await asyncio.shield(self._moved)
+            if time.monotonic() >= until:
+                raise RequestTimedOut(
+                    f"no moment of domains {', '.join(sorted(self.domains))} within {self._answer_s:g} s at which all "
+                    f"transactions over several of them are whole: see `antiphon txn ls`"
+                )
+
+    # ---- the clock
+
+    def tick(self) -> None:
+        """Drop old versions, and ask after transactions that one domain has shown and another one has not."""
+        floors = {}
+        for domain in self.domains.values():
+            marks = domain.marks
+            marks.append(domain.position)
+            if len(marks) > KEPT_TICKS:
+                del marks[0]
+            floor = min([marks[0], *domain.pins])
+            floors[domain.name] = floor
+            if domain.rows is not None:
+                domain.rows.trim(floor)
+        if self.crossings:
+            for stranger in self.crossings.strangers():
+                self.soon(self.followed(stranger))
+            for txn, name in self.crossings.overdue(time.time_ns() // 1_000_000 - HALF_MS):
+                self._ask(txn, name)
+            self.crossings.forget(floors)
+        for domain in self.domains.values():
+            for txn in domain.doubts:
+                self._ask(txn, domain.name)
+
+    def soon(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
+        """Do something in the background; what it raises is logged."""
+
+        async def quietly() -> None:
+            try:
+                await work
+            except AntiphonError as error:
+                log.warning("in the background: %s", error)
+
+        task = asyncio.ensure_future(quietly())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def reload(self, domain: Domain) -> None:
+        """Catch up with a domain whose feed does not show what it has committed."""
+        if domain.rows is None:
+            self.soon(self.mark(domain))
+        else:
+            self._lost(domain)
+
+    async def close(self) -> None:
+        """Follow nothing any more."""
+        going = [*self._tasks, *self._opening.values(), *self._loading.values()]
+        for one in going:
+            one.cancel()
+        await asyncio.gather(*going, return_exceptions=True)
+        for feed in self._feeds.values():
+            await feed.close()
+
+    # ---- inside
+
+    def _changed(self, domain: Domain | None, change: Change) -> None:
+        kind = change["kind"]
+        if domain is not None:
+            if kind == "committed":
+                participants = change["participants"]
+                if len(participants) > 1:
+                    several = [one for one in participants if not one.startswith(MANAGER)]
+                    if len(several) > 1:
+                        now_ms = time.time_ns() // 1_000_000
+                        self.crossings.shown(change["txn"], domain.name, change["position"], several, now_ms)
+                for watcher in domain.watchers:
+                    watcher(change)
+            if kind in ("committed", "rolled_back"):
+                if domain.ended is not None:
+                    domain.ended.add(change["txn"])
+                elif domain.doubts:
+                    domain.doubts.discard(change["txn"])
+        self._told(change)
+        if self._moved is not None:
+            self._news()
+
+    def _news(self) -> None:
+        if self._moved is not None and not self._moved.done():
+            self._moved.set_result(None)
+        self._moved = None
+
+    def _lost(self, domain: Domain) -> None:
+        domain.lost = True
+        if domain.rows is not None and self.ready.pop(domain.name, None) is not None:
+            log.warning("something is missing in the feed of domain %s: its rows are read anew", domain.name)
+            self.soon(self.loaded(domain.name))
+
+    def _tell_missed(self, domain: Domain, before: DomainRows, now: DomainRows) -> None:
+        """Tell watchers what changed while nothing was heard: of each row the last change."""
+        if not domain.watchers:
+            return
+        old = {(table, key): version for table, key, version in before.all()}
+        changes = []
+        for table, key, version in now.all():
+            was = old.pop((table, key), None)
+            if was is None or was.position < version.position:
+                changes.append((version.position, table, key, version))
+        gone = Version(domain.base, None, 0, "", "")
+        changes += [(domain.base, table, key, gone) for (table, key), was in old.items() if was.value is not None]
+        for position, table, key, version in sorted(changes, key=lambda one: one[:3]):
+            written = {"table": table, "key": key, "value": version.value}
+            who = {"at_ms": version.at_ms, "txn": version.txn, "owner": version.owner}
+            told = {"position": position, **who, "writes": [written]}
+            for watcher in domain.watchers:
+                watcher(told)
+
+    def _ask(self, txn: str, name: str) -> None:
+        if (txn, name) in self._asked:
+            return
+        self._asked.add((txn, name))
+
+        async def ask() -> None:
+            try:
+                _, fields = await self.outcome(txn, name)
+            finally:
+                self._asked.discard((txn, name))
+            domain, state = self.domains[name], fields["state"]
+            if state in ("prepared", "active") or (state == "committed" and fields["position"] > domain.position):
+                return  # the feed shows it
+            domain.doubts.discard(txn)
+            if txn in self.crossings.halves:
+                self.crossings.shown(txn, name, max(0, fields["position"]) if state == "committed" else 0, (), 0)
+            self._news()
+
+        self.soon(ask())
+
+    async def outcome(self, txn: str, name: str) -> Answer:
+        """Ask a domain what came of a transaction."""
+        call = self._wire.channel.new_id()
+        answer = await self._wire.call(
+            AskTransaction, {"domain": name, "txn": txn}, key=name, call=call, what=f"the question what came of {txn}"
+        )
+        if answer[0] != TransactionOutcome.event_type:
+            raise TableError(f"domain {name} does not say what came of transaction {txn}: {answer[1].get('reason') or answer[0]}")
+        return answer
+
+
+_WHOLE: Final[dict[str, Any]] = {
+    "table": "",
+    "prefix": "",
+    "after_table": "",
+    "after_key": "",
+    "at_position": -1,
+    "at_ms": -1,
+    "history": False,
+}
+"""The whole domain, as it is now."""
