@@ -306,17 +306,17 @@ class RowLocks:
             return
         self._dirty.add((SESSION, *who))
         self._due.end(f"{SESSION}\n{who[0]}\n{who[1]}")
-        for table, key, span in session.locks:
+        for table, name, span in session.locks:
             if not span:
-                rows = self._rows[table, key]
-                del rows[who]
-                if not rows:
-                    del self._rows[table, key]
+                holders = self._rows[table, name]
+                del holders[who]
+                if not holders:
+                    del self._rows[table, name]
                 continue
             spans = self._spans[table]
-            del spans[key][who]
-            if not spans[key]:
-                del spans[key]
+            del spans[name][who]
+            if not spans[name]:
+                del spans[name]
             if not spans:
                 del self._spans[table]
 

@@ -1,0 +1,1 @@
+"""Orchestrators as pure machines: what they decide follows from their commands alone."""

@@ -1,0 +1,1 @@
+"""Machines of orchestrators on Kafka: commands to them, and what they say to whom."""
