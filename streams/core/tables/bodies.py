@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from schemas.naming import domain_of
-from streams.core.tables.rows import Version
 
 __all__ = ["VALIDATED", "Body", "Part", "Place"]
 
@@ -46,24 +45,15 @@ class Part:
         self.writes: dict[Place, tuple[str | None, str]] = {}
         self.expects: dict[Place, int] = {}
 
-    def over(self, rows: Iterable[tuple[str, Version]], table: str, prefix: str) -> Iterator[tuple[str, str, Version | None]]:
-        """Yield key, value and version of rows with the transaction's own writes over them, by key; its own have no version."""
-        own = sorted((key, value) for (at, key), (value, _) in self.writes.items() if at == table and key.startswith(prefix))
-        index = 0
-        for key, version in rows:
-            while index < len(own) and own[index][0] < key:
-                if (value := own[index][1]) is not None:
-                    yield own[index][0], value, None
-                index += 1
-            if index < len(own) and own[index][0] == key:
-                if (value := own[index][1]) is not None:
-                    yield key, value, None
-                index += 1
-            elif version.value is not None:
-                yield key, version.value, version
-        for key, value in own[index:]:
-            if value is not None:
-                yield key, value, None
+    def over(self, rows: Iterable[tuple[str, str]], table: str, prefix: str) -> Iterator[tuple[str, str]]:
+        """Yield key and value of rows with the transaction's own writes over them, by key."""
+        seen = dict(rows)
+        for (at, key), (value, _) in self.writes.items():
+            if at == table and key.startswith(prefix):
+                seen.pop(key, None)
+                if value is not None:
+                    seen[key] = value
+        yield from sorted(seen.items())
 
 
 class Body:
