@@ -168,7 +168,7 @@ class Commits:
         for domain in pending.left:
             self._wire.send_commit(pending.said[domain], again=pending.asked > 0)
         if pending.manager is not None:
-            send(BeginTransaction, pending.manager, key=txn, call=txn)
+            send(BeginTransaction, pending.manager | {"again": pending.asked > 0}, key=txn, call=txn)
         several = len(pending.said) > 1 or pending.manager is not None
         if several and pending.asked >= DECISION_ASKED_AFTER:
             send(AskDecision, {"txn": txn, "participant": ""}, key=txn, call=txn)

@@ -117,8 +117,8 @@ class Reads:
             break  # the row itself comes before all others that begin with its key
         return None
 
-    async def scan(self, table: str, prefix: str, *, limit: int | None = None) -> dict[str, Any]:
-        """Return the rows whose keys begin with a prefix: values by key, in the order of keys.
+    async def scan(self, table: str, prefix: str, *, limit: int | None = None) -> list[tuple[str, Any]]:
+        """Return the rows whose keys begin with a prefix, as pairs of key and value in the order of keys.
 
         Args:
             table: The table.
@@ -135,7 +135,7 @@ class Reads:
         domain = self._ready.get(name)
         if self._at_ms >= 0:
             rows = await self._rows_then(name, table, prefix, at_ms=self._at_ms)
-            return {key: from_json(value) for key, value in rows[:limit]}
+            return [(key, from_json(value)) for key, value in rows[:limit]]
         if domain is None or part.snapshot < 0:
             domain = await self._begin(name, part)
         if not self._locks_reads:
@@ -148,12 +148,7 @@ class Reads:
                 rows = await self._rows_locked(name, table, rows)
             else:
                 part.reads |= dict.fromkeys((table, key) for key, _ in rows)
-        found: dict[str, Any] = {}
-        for key, value in part.over(rows, table, prefix):
-            found[key] = from_json(value)
-            if limit is not None and len(found) >= limit:
-                break
-        return found
+        return [(key, from_json(value)) for key, value in part.over(rows, table, prefix)[:limit]]
 
     async def _rows(self, domain: Domain, part: Part, table: str, prefix: str) -> list[tuple[str, str]]:
         rows = domain.rows

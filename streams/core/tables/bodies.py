@@ -6,7 +6,6 @@ transaction may have acted on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Final
 
 from schemas.naming import domain_of
@@ -45,15 +44,17 @@ class Part:
         self.writes: dict[Place, tuple[str | None, str]] = {}
         self.expects: dict[Place, int] = {}
 
-    def over(self, rows: Iterable[tuple[str, str]], table: str, prefix: str) -> Iterator[tuple[str, str]]:
-        """Yield key and value of rows with the transaction's own writes over them, by key."""
+    def over(self, rows: list[tuple[str, str]], table: str, prefix: str) -> list[tuple[str, str]]:
+        """Return key and value of rows with the transaction's own writes over them, by key."""
+        if not self.writes:
+            return rows
         seen = dict(rows)
         for (at, key), (value, _) in self.writes.items():
             if at == table and key.startswith(prefix):
                 seen.pop(key, None)
                 if value is not None:
                     seen[key] = value
-        yield from sorted(seen.items())
+        return sorted(seen.items())
 
 
 class Body:

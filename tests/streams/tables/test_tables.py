@@ -72,7 +72,7 @@ async def test_a_transaction_sees_its_own_writes_and_one_moment() -> None:
         async def late(txn: Transaction) -> None:
             assert await txn.get("plans", "repo/a") == 1
             await txn.put("plans", "repo/b", 7)
-            assert await txn.scan("plans", "repo/") == {"repo/a": 1, "repo/b": 7}
+            assert await txn.scan("plans", "repo/") == [("repo/a", 1), ("repo/b", 7)]
             await other.table("plans").put("repo/a", 2)
             assert await mesh.table("plans").get("repo/a", fresh=True) == 2
             assert await txn.get("plans", "repo/a") == 1
@@ -82,7 +82,7 @@ async def test_a_transaction_sees_its_own_writes_and_one_moment() -> None:
         assert refused.value.conflicts[0].owner
         assert await mesh.table("plans").get("repo/b") is None
         async with mesh.transaction(read_only=True) as txn:
-            assert await txn.scan("plans", "repo/") == {"repo/a": 2}
+            assert await txn.scan("plans", "repo/") == [("repo/a", 2)]
             with pytest.raises(TransactionRefused, match="read_only"):
                 await txn.put("plans", "repo/a", 3)
 
