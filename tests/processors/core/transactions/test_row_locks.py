@@ -238,8 +238,8 @@ def check(log: Log, strategy: str) -> None:
         blockers = {who[1] for who, its in held if who[1] != request.txn and any(excludes(lock_, its) for lock_ in request.locks)}
         mine = locks.sessions.get((key[0], request.txn))
         for earlier in list(locks.waiting.values())[:position]:
-            asks = [one for one in request.locks if not (mine and one[:3] in mine.locks)]
-            if earlier.txn != request.txn and any(excludes(one, its) for one in asks for its in earlier.locks):
+            asks = [wanted for wanted in request.locks if not (mine and wanted[:3] in mine.locks)]
+            if earlier.txn != request.txn and any(excludes(ours, theirs) for ours in asks for theirs in earlier.locks):
                 blockers.add(earlier.txn)
         assert blockers, f"{request.txn} waits for nobody"
         assert [f"agent-{txn}" for txn in sorted(blockers)] == sorted(request.behind, key=lambda owner: owner)
