@@ -73,6 +73,7 @@ class BeginTransaction(Event):
     participants: list[str] = Field(description="Domains, and `manager:<name>` for each of `managers`.")
     managers: list[Enlisted]
     timeout_ms: int = 10_000
+    again: bool = Field(False, description="Whether it may have been sent before.")
 
 
 class ParticipantVoted(Event):
