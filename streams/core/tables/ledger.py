@@ -1,7 +1,7 @@
 """What came of transactions, as the events of tables and of the coordinator tell it: for people who look afterwards.
 
-One entry a transaction; a later event wins over an earlier one, except that what has ended stays so. The oldest that have ended are
-dropped beyond a limit.
+One entry a transaction; a later event wins over an earlier one, except that what has ended stays so. The oldest that have ended
+are dropped beyond a limit.
 """
 
 from __future__ import annotations
@@ -213,13 +213,11 @@ def explained(entry: Entry) -> list[str]:
             f"with transaction {one['txn'] or '-'}."
         )
     for one in entry.resolved:
-        lines.append(
-            f"A conflict over {one['conflict']['table']} {one['conflict']['row']} was {one['how']} ({one['policy']}): {one['reason']}."
-        )
+        row = f"{one['conflict']['table']} {one['conflict']['row']}"
+        lines += [f"A conflict over {row} was {one['how']} ({one['policy']}): {one['reason']}."]
     if entry.waits_for:
         lines.append(f"It waits for {', '.join(entry.waits_for)}.")
     if entry.writes:
         lines.append("It wrote " + ", ".join(f"{one['table']} {one['key']}" for one in entry.writes) + ".")
-    for one in entry.incidents:
-        lines.append(f"Incident at {one['participant']} ({one['code']}): {one['reason']}.")
+    lines += [f"Incident at {one['participant']} ({one['code']}): {one['reason']}." for one in entry.incidents]
     return lines
