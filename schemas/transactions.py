@@ -108,6 +108,7 @@ class AskDecision(Event):
 
     txn: str
     participant: str = Field(description="Empty: a client, which is answered with `transaction.decided`.")
+    at_ms: int = Field(0, description="When the participant promised, or when the client began.")
 
 
 class ParticipantDone(Event):

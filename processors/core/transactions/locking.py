@@ -62,7 +62,7 @@ class Locking:
             self._dirty.add((PROMISED, domain, txn))
             pause_ms = min(self.limits.ask_ms * 2**asked, self.limits.ask_ms_max)
             self._due.set(name, at.now_ms + pause_ms)
-            told.append(Told("in_doubt", {"txn": txn, "participant": domain}))
+            told.append(Told("in_doubt", {"txn": txn, "participant": domain, "at_ms": row[2]}))
         return told
 
     # ---- the feed

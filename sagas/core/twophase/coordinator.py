@@ -132,13 +132,13 @@ class Coordinator:
         live = self.live.get(txn)
         if live is None:
             if txn in self.ended:
-                return self._past_vote(txn, who, route, commit=commit)
+                return self._past_vote(txn, who, route, at, commit=commit)
             if problem := self._problem(asked) or (None if who in asked["participants"] else _DIFFER):
                 told = [self._refused(txn, asked["owner"], *problem, route)]
                 return [*told, self._decide(txn, who, None, commit=False, reason=problem[1])] if commit else told
-            if 0 < asked["at_ms"] <= self._forgotten_ms:  # it may have ended, and this vote has come a second time
+            if self._is_stale(asked):
                 self._end(txn, _nobodys(asked["owner"], *_FORGOTTEN), at)
-                return self._past_vote(txn, who, route, commit=commit)
+                return self._past_vote(txn, who, route, at, commit=commit)
             live = self._new(txn, asked, at)
         if route:
             live.route = route
@@ -151,7 +151,7 @@ class Coordinator:
         if live.commit is not None:
             return self._late_vote(txn, live, who, route, at, commit=commit)
         if commit:
-            return self._promised(txn, live, who, at)
+            return self._promised(txn, live, asked, at)
         live.mark(who, NOTHING)
         live.conflicts = asked["conflicts"]
         return self._abort(txn, live, at, asked["code"] or "refused", asked["reason"])
@@ -164,10 +164,10 @@ class Coordinator:
         live = self.live.get(txn)
         if live is None:
             if txn not in self.ended:
-                code, reason = _FORGOTTEN if not who and self._may_be_forgotten(at) else _UNKNOWN
+                stale = self._is_stale(asked) if who else self._may_be_forgotten(at, asked["at_ms"])
+                code, reason = _FORGOTTEN if stale else _UNKNOWN
                 self._end(txn, _nobodys("", code, reason), at)
-            row = self.ended[txn]
-            return [self._decide(txn, who, None, commit=row[0], reason=row[5])] if who else [self._answer(txn, route)]
+            return [self._past_decision(txn, who, at)] if who else [self._answer(txn, route)]
         if not who:
             return [self._answer(txn, route)]
         mark = live.mark_of(who)
@@ -175,7 +175,7 @@ class Coordinator:
             return [self._decide(txn, who, live, commit=False, reason=_DIFFER[1])]
         if live.commit is None:  # who is in doubt has promised: its vote is lost, or is still to come
             self._dirty.add((LIVE, txn))
-            return self._promised(txn, live, who, at)
+            return self._promised(txn, live, asked, at)
         return [self._decide(txn, who, live, commit=live.commit, reason=live.reason)]
 
     def done(self, asked: Fields, at: At) -> list[Told]:
@@ -270,15 +270,31 @@ class Coordinator:
             return "full", text
         return names_problem(asked["txn"], asked["owner"], asked["participants"], asked["timeout_ms"], self.limits)
 
-    def _promised(self, txn: str, live: Live, who: str, at: At) -> list[Told]:
+    def _is_stale(self, asked: Fields) -> bool:
+        """Return whether a promise may be of a transaction that ended and is forgotten: what says so has come a second time."""
+        return 0 < asked["at_ms"] <= self._forgotten_ms
+
+    def _promised(self, txn: str, live: Live, asked: Fields, at: At) -> list[Told]:
+        who = asked["participant"]
         if live.mark_of(who) == WAITED_FOR:
             live.mark(who, PROMISED)
+            if self._is_stale(asked):
+                return self._abort(txn, live, at, *_FORGOTTEN)
         return [] if WAITED_FOR in live.marks else self._decided(txn, live, at, commit=True)
 
-    def _past_vote(self, txn: str, who: str, route: str, *, commit: bool) -> list[Told]:
-        row = self.ended[txn]
+    def _past_vote(self, txn: str, who: str, route: str, at: At, *, commit: bool) -> list[Told]:
         told = [self._answer(txn, route)] if route else []
-        return [*told, self._decide(txn, who, None, commit=row[0], reason=row[5])] if commit else told
+        return [*told, self._past_decision(txn, who, at)] if commit else told
+
+    def _past_decision(self, txn: str, who: str, at: At) -> Told:
+        """Tell what was decided to a participant that may have promised after it ended: it is remembered from now on."""
+        row = self.ended[txn]
+        if not row[0]:
+            self._number += 1
+            self.ended[txn] = [row[0], self._number, *row[2:6], at.now_ms]
+            self.ended.move_to_end(txn)
+            self._dirty.add((ENDED, txn))
+        return self._decide(txn, who, None, commit=row[0], reason=row[5])
 
     def _late_vote(self, txn: str, live: Live, who: str, route: str, at: At, *, commit: bool) -> list[Told]:
         told = [self._answer(txn, route)] if route else []
@@ -314,8 +330,16 @@ class Coordinator:
 
     # ---- what was done
 
-    def _may_be_forgotten(self, at: At) -> bool:
-        return self._forgotten_ms >= 0 and self._forgotten_ms > at.now_ms - self.limits.again_within_ms
+    def _may_be_forgotten(self, at: At, began_ms: int = 0) -> bool:
+        """Return whether a client's transaction may have ended and be forgotten.
+
+        Args:
+            at: The moment.
+            began_ms: When it began, by the client's clock; 0: within the time in which clients ask.
+        """
+        limits = self.limits
+        began_ms = began_ms - limits.skew_ms if began_ms else at.now_ms - limits.again_within_ms
+        return self._forgotten_ms >= 0 and began_ms <= self._forgotten_ms
 
     def _done_early(self, txn: str, live: Live, who: str, asked: Fields, at: At) -> list[Told]:
         """Take what a participant did before anything was decided: as its vote, and as what it did."""

@@ -120,6 +120,7 @@ class World:
     txns: dict[str, list[str]] = field(default_factory=dict)
     network: list[tuple[str, Fields]] = field(default_factory=list)
     decisions: dict[str, set[bool]] = field(default_factory=lambda: defaultdict(set))
+    decided_at: dict[str, int] = field(default_factory=dict)
     answers: dict[str, list[Fields]] = field(default_factory=lambda: defaultdict(list))
     incidents: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
     ended: set[str] = field(default_factory=set)
@@ -135,7 +136,7 @@ class World:
         self.log.append((kind, json.loads(json.dumps(fields)), route, self.now_ms))
         told = carry_out(self.machine, self.log[-1], len(self.log) - 1)
         self.said.append(as_said(told))
-        self._send(told)
+        self._send(told, len(self.log) - 1)
 
     def commit(self) -> None:
         """Write its rows."""
@@ -155,9 +156,9 @@ class World:
         for offset in range(self.committed, len(self.log)):
             told = carry_out(self.machine, self.log[offset], offset)
             assert as_said(told) == self.said[offset], "it says the same of the same log"
-            self._send(told)
+            self._send(told, offset)
 
-    def _send(self, told: list[Told]) -> None:
+    def _send(self, told: list[Told], offset: int) -> None:
         for kind, fields, route, everybody in told:
             if kind == "decide":
                 self.network.append((fields["domain"], fields))
@@ -166,13 +167,14 @@ class World:
             elif kind == "prepare_manager":
                 self.network.append((MANAGER_PREFIX + fields["manager"], {"prepare": True, **fields}))
             elif kind == "decided" and (route or everybody):
-                self.answers[fields["txn"]].append({**fields, "after commit": True in self.decisions[fields["txn"]]})
+                self.answers[fields["txn"]].append({**fields, "offset": offset})
             elif kind == "incident":
                 self.incidents[fields["txn"], fields["participant"]].append(fields["code"])
             elif kind == "ended":
                 self.ended.add(fields["txn"])
             if kind in ("decide", "decide_manager"):
                 self.decisions[fields["txn"]].add(fields["commit"])
+                self.decided_at.setdefault(fields["txn"], offset)
 
     # ---- participants
 
@@ -235,7 +237,8 @@ class World:
     def ask(self, part: Participant) -> None:
         """Let a participant in doubt ask."""
         if part.state == "promised":
-            self.network.append(("coordinator", {"kind": "in_doubt", "txn": part.txn, "participant": part.name}))
+            asked = {"txn": part.txn, "participant": part.name, "at_ms": part.at_ms}
+            self.network.append(("coordinator", {"kind": "in_doubt", **asked}))
 
     def do_something_else(self, part: Participant) -> None:
         """Let a manager that has promised decide by itself."""
@@ -261,7 +264,9 @@ class World:
         elif what < 0.83 and self.parts:
             self.do_something_else(chance.choice(list(self.parts.values())))
         elif what < 0.86 and self.txns:
-            self.network.append(("coordinator", {"kind": "in_doubt", "txn": self._some(), "participant": "", "asks": True}))
+            self.network.append(
+                ("coordinator", {"kind": "in_doubt", "txn": self._some(), "participant": "", "asks": True, "at_ms": 0})
+            )
         elif what < 0.88 and self.txns:
             self.network.append(("coordinator", {"kind": "abandon", "txn": self._some(), "owner": "ann", "reason": ""}))
         elif what < 0.93:
