@@ -1,8 +1,8 @@
 """Transactions: commits a second in one domain and over two, what is aborted, and recovery; `antiphon bench transactions`.
 
-One worker process holds the arbiter and the coordinator, one process the clients, on a broker of their own. A transaction reads two of
-1,000 accounts, writes both, and is serializable; one that is aborted is run again, and counts once. What Postgres does is in
-docs/performance.md.
+One worker process holds the arbiter and the coordinator, one process the clients, on a broker of their own. A transaction reads
+two of 1,000 accounts, writes both, and is serializable; one that is aborted is run again, and counts once. What Postgres does
+is in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def _commits(progress: Progress, found: dict[str, list[float]]) -> None:
                     for value in UNITS:
                         found.setdefault(f"{name}, {value}", []).append(one[value])
                     progress(
-                        f"transactions, round {number} of {ROUNDS}: {name}: {one['rate']:,.0f} commits/s, p50 {one['p50']:.1f} ms, "
-                        f"{one['aborted']:.1%} of attempts aborted"
+                        f"transactions, round {number} of {ROUNDS}: {name}: {one['rate']:,.0f} commits/s, "
+                        f"p50 {one['p50']:.1f} ms, {one['aborted']:.1%} of attempts aborted"
                     )
             for domains in ("1", "2"):
                 total = result(python("txn_clients", servers, "check", domains))

@@ -109,7 +109,7 @@ async def _check(mesh: Mesh, domains: int) -> dict[str, float]:
     total = 0
     async with mesh.transaction(isolation="snapshot", read_only=True) as txn:
         for domain in range(domains):
-            total += sum((await txn.scan("accounts", f"bank{domain}/")).values())
+            total += sum(value for _, value in await txn.scan("accounts", f"bank{domain}/"))
     return {"total": total, "expected": ACCOUNTS * MONEY}
 
 

@@ -11,11 +11,13 @@ from streams.tables.errors import (
     VersionGone,
 )
 from streams.tables.facade import Tables
+from streams.tables.session import Outcome
 from streams.tables.tables import Row, Table
 from streams.tables.transactions import Transaction
 
 __all__ = [
     "Committed",
+    "Outcome",
     "Row",
     "RowConflict",
     "Table",

@@ -26,6 +26,7 @@ from schemas.tables import (
     TableMarked,
     TransactionOutcome,
 )
+from schemas.transactions import MANAGER_PREFIX
 from streams.core.tables.cuts import Crossings
 from streams.core.tables.rows import NEWEST, DomainRows, Version
 from streams.errors import RequestTimedOut, TopicMissing
@@ -51,7 +52,6 @@ KEPT_TICKS: Final = 8
 HALF_MS: Final = 500
 """A transaction that one domain has shown and another one has not is asked after when this has passed: the other one may have
 shown it before it was followed."""
-MANAGER: Final = "manager:"
 
 
 class Copies:
@@ -317,7 +317,7 @@ class Copies:
             if kind == "committed":
                 participants = change["participants"]
                 if len(participants) > 1:
-                    several = [one for one in participants if not one.startswith(MANAGER)]
+                    several = [one for one in participants if not one.startswith(MANAGER_PREFIX)]
                     if len(several) > 1:
                         now_ms = time.time_ns() // 1_000_000
                         self.crossings.shown(change["txn"], domain.name, change["position"], several, now_ms)

@@ -96,7 +96,7 @@ class TransactionRefused(TableError):
         shown = [str(one) for one in self.conflicts[:_SHOWN_MAX]]
         if len(self.conflicts) > _SHOWN_MAX:
             shown.append(f"and {len(self.conflicts) - _SHOWN_MAX} more")
-        super().__init__(": ".join(filter(None, (f"{what} was refused ({code})", reason, "; ".join(shown)))))
+        super().__init__(f"{what} was refused ({code}): {reason or '; '.join(shown)}")
 
 
 class TransactionConflict(TransactionRefused):

@@ -134,8 +134,10 @@ class Run:
     async def _transaction(self, who: str) -> None:
         queue = self._queues[who]
         try:
-            strategy = {"strategy": "wound_wait"} if self._mode == "pessimistic" else {}
-            made = self._mesh.transaction(isolation=self._level, mode=self._mode, owner=f"{self._domain}-{who}", **strategy)
+            how: dict[str, Any] = {"isolation": self._level, "owner": f"{self._domain}-{who}"}
+            if self._mode == "pessimistic":
+                how |= {"mode": "pessimistic", "strategy": "wound_wait"}
+            made = self._mesh.transaction(**how)
             async with made as txn:
                 while True:
                     step = await queue.get()
@@ -166,7 +168,7 @@ class Run:
             found = await txn.get(TABLE, key)
         else:
             rows = await txn.scan(TABLE, key)
-            found = {one.rpartition("/")[2]: value for one, value in rows.items()}
+            found = {key.rpartition("/")[2]: value for key, value in rows}
         self.names[step[3]] = found
         return found
 

@@ -323,7 +323,8 @@ class Arbiter(Locking):
         return Refusal("locked", f"some of its rows are locked by {', '.join(owners)}: try again", [], owners)
 
     def _refuse(self, who: Who, asked: Fields, refusal: Refusal, route: str, at: At) -> list[Told]:
-        if not refusal.code.startswith("bad_") and refusal.code != "too_large":  # what is bad stays so, and may be large
+        bad = refusal.code.startswith("bad_") or refusal.code in ("too_large", "domains_mixed")
+        if not bad:  # what is bad stays so, and may be large
             self._end(who, "refused", at, refusal.code, refusal.reason)
         fields = {
             "domain": who[0],
@@ -336,7 +337,7 @@ class Arbiter(Locking):
             "conflicts": refusal.conflicts,
             "waits_for": refusal.waits_for,
         }
-        told = Told("refused", fields, route, everybody=not refusal.code.startswith("bad_"))
+        told = Told("refused", fields, route, everybody=not bad)
         return [told, *self._unlock(who, at)]
 
     def _leave_to_human(

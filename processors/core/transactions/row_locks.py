@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from processors.core.transactions.lock_modes import Lock, covers, excludes, locks_of, stronger
+from processors.core.transactions.lock_modes import Lock, excludes, locks_of, stronger
 from processors.core.transactions.lock_words import (
     REQUEST,
     SESSION,
@@ -128,13 +128,14 @@ class RowLocks:
             ]
         if session is not None and session.owner != asked.owner:
             return [Refused(who, request_id, asked.owner, asked.route, "not_yours", f"it is a transaction of {session.owner}")]
-        new = [one for one in asked.locks if session is None or not self._has(session, one)]
+        new = self._missing(session, asked.locks)
         if problem := self._too_much(session, new):
             return [Refused(who, request_id, asked.owner, asked.route, *problem)]
         asked.locks = new
         outcomes: list[Outcome] = []
         if not self._waits_for(who, asked, None):
             self._grant(who, request_id, asked, at, outcomes)
+            self._settle(at, outcomes)  # what it has more than before may be in the way of who waits
             return outcomes
         if asked.due_ms is not None and asked.due_ms <= at.now_ms:
             behind = self._behind(who, asked, None)
@@ -325,9 +326,16 @@ class RowLocks:
         self._due.end(f"{REQUEST}\n{key[0]}\n{key[1]}")
         self._dirty.add((REQUEST, *key))
 
-    def _has(self, session: Session, lock: Lock) -> bool:
-        held = session.locks.get(lock[:3])
-        return held is not None and covers(held, lock[3])
+    @staticmethod
+    def _missing(session: Session | None, asked: list[Lock]) -> list[Lock]:
+        """Return the locks that a transaction does not have yet, each in the mode that it will then be held in."""
+        wanted: dict[tuple[str, str, bool], str] = {}
+        held = {} if session is None else session.locks
+        for table, key, span, mode in asked:
+            thing = (table, key, span)
+            before = wanted.get(thing) or held.get(thing)
+            wanted[thing] = mode if before is None else stronger(before, mode)
+        return [(*thing, mode) for thing, mode in wanted.items() if held.get(thing) != mode]
 
     def _too_much(self, session: Session | None, new: list[Lock]) -> tuple[str, str] | None:
         if len(new) + (0 if session is None else len(session.locks)) > self.limits.locks_max:
