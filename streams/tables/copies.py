@@ -28,9 +28,9 @@ from schemas.tables import (
 )
 from schemas.transactions import MANAGER_PREFIX
 from streams.core.tables.cuts import Crossings
-from streams.core.tables.rows import NEWEST, DomainRows, Version
+from streams.core.tables.rows import DomainRows, Version
 from streams.errors import RequestTimedOut, TopicMissing
-from streams.tables.errors import TableError, VersionGone
+from streams.tables.errors import TableError, TransactionRefused, VersionGone
 from streams.tables.feeds import Domain, PartitionFeed
 from streams.tables.wire import AGAIN_S
 
@@ -129,12 +129,17 @@ class Copies:
             domain = feed.domains[name] = self.domains[name] = Domain(name, feed)
         marked = await self.mark(domain)
         assert domain.ended is not None
-        domain.doubts = set(marked["prepared"]) - domain.ended
-        domain.ended = None
+        for txn in marked["prepared"]:
+            if txn not in domain.ended:
+                domain.doubts.add(txn)
+                self.crossings.promised(txn, name)
+        # What the domain has committed before the mark was promised in the others before that, so it is known after this:
+        others = {one.feed.number: one for one in self.domains.values() if one is not domain}
+        await asyncio.gather(*(self.mark(one) for one in others.values()))
         self.crossings.track(name)
-        for txn, where in self.crossings.overdue(NEWEST):
-            if where == name:
-                self._ask(txn, where)
+        await asyncio.gather(*(self._settle(txn, name) for txn in self.crossings.unclear(name)))
+        domain.ended = None
+        self._news()
         return domain
 
     async def _load(self, name: str) -> Domain:
@@ -142,9 +147,7 @@ class Copies:
         while True:
             domain.lost = False
             rows = domain.loading = DomainRows()
-            pages = 0
             async for page in self.pages(name):
-                pages += 1
                 for row in page["rows"]:
                     for one in row["versions"]:
                         version = Version(one["version"], one["value"], one["at_ms"], one["txn"], one["owner"])
@@ -152,8 +155,7 @@ class Copies:
                 last: int = page["position"]
             domain.base = max(domain.base, last)
             rows.trim(last)
-            if pages > 1:  # rows of the first page may have changed since, and the feed has that before this mark
-                await self.mark(domain)
+            await self.mark(domain)  # all that is in the rows has then been told by the feed too, with what belongs together
             if not domain.lost:
                 break
         before, domain.rows, domain.loading = domain.rows, rows, None
@@ -223,38 +225,43 @@ class Copies:
 
         Args:
             fixed: Positions that it has to have, of an earlier cut; empty for a new one.
-            name: A domain that it has to have, whose rows are loaded.
+            name: The domain that it is needed for.
             own: Whether this mesh's own commits have to be in it.
 
         Raises:
             RequestTimedOut: There was none in time.
+            TransactionRefused: There is none that fits to the fixed positions.
         """
-        least = {one.name: one.own for one in self.domains.values()} if own else {}
-        rows = self.domains[name].rows
-        assert rows is not None
-        least[name] = max(least.get(name, 0), rows.floor)
+        least = {one.name: one.own for one in self.domains.values() if own} | dict(fixed)
         until = time.monotonic() + self._answer_s
         while True:
-            known = self.domains.values()
-            if self.crossings:
-                for stranger in self.crossings.strangers():
-                    await self.followed(stranger)
-            if not any(one.doubts or one.ended is not None for one in known):
-                cut = {one.name: one.position for one in known} | dict(fixed)
+            for stranger in self.crossings.strangers() if self.crossings else ():
+                await self.followed(stranger)
+            if not any(one.doubts or one.ended is not None for one in self.domains.values()):
+                cut = {one.name: one.position for one in self.domains.values()} | dict(fixed)
                 if self.crossings:
                     cut = self.crossings.cut(cut)
-                if all(cut[at] >= position for at, position in (least | dict(fixed)).items() if at in cut):
+                if all(cut[at] >= position for at, position in least.items()):
                     return cut
-            if self._moved is None or self._moved.done():
-                self._moved = asyncio.get_running_loop().create_future()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HALF_MS / 1000):
-                    await asyncio.shield(self._moved)
+                if fixed and not self.crossings.halves and any(cut[at] < position for at, position in fixed.items()):
+                    reason = (
+                        f"domain {name} is new here, and nothing there fits to what was read elsewhere: begin with domains=..."
+                    )
+                    raise TransactionRefused("a moment of several domains", code="snapshot", reason=reason)
+            await self._moves(HALF_MS / 1000)
             if time.monotonic() >= until:
                 raise RequestTimedOut(
                     f"no moment of domains {', '.join(sorted(self.domains))} within {self._answer_s:g} s at which all "
                     f"transactions over several of them are whole: see `antiphon txn ls`"
                 )
+
+    async def _moves(self, limit_s: float) -> None:
+        """Wait for news from any feed."""
+        if self._moved is None or self._moved.done():
+            self._moved = asyncio.get_running_loop().create_future()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await asyncio.shield(self._moved)
 
     # ---- the clock
 
@@ -312,25 +319,40 @@ class Copies:
     # ---- inside
 
     def _changed(self, domain: Domain | None, change: Change) -> None:
-        kind = change["kind"]
         if domain is not None:
+            kind = change["kind"]
+            if change["participants"]:
+                self._crossing(domain, kind, change)
             if kind == "committed":
-                participants = change["participants"]
-                if len(participants) > 1:
-                    several = [one for one in participants if not one.startswith(MANAGER_PREFIX)]
-                    if len(several) > 1:
-                        now_ms = time.time_ns() // 1_000_000
-                        self.crossings.shown(change["txn"], domain.name, change["position"], several, now_ms)
                 for watcher in domain.watchers:
                     watcher(change)
-            if kind in ("committed", "rolled_back"):
-                if domain.ended is not None:
-                    domain.ended.add(change["txn"])
-                elif domain.doubts:
-                    domain.doubts.discard(change["txn"])
         self._told(change)
         if self._moved is not None:
             self._news()
+
+    def _crossing(self, domain: Domain, kind: str, change: Change) -> None:
+        """Take a change of a transaction over several participants."""
+        txn, crossings = change["txn"], self.crossings
+        several = [one for one in change["participants"] if not one.startswith(MANAGER_PREFIX)]
+        if kind == "prepared":
+            if len(several) > 1:
+                crossings.promised(txn, domain.name, several)
+            return
+        if kind == "committed":
+            if len(several) > 1:
+                crossings.shown(txn, domain.name, change["position"], several, time.time_ns() // 1_000_000)
+        else:
+            crossings.rolled_back(txn)
+        if domain.ended is not None:
+            domain.ended.add(txn)
+        if txn in domain.doubts:
+            self.soon(self._resolved(domain, txn))
+
+    async def _resolved(self, domain: Domain, txn: str) -> None:
+        """A promise from before the domain was followed is decided: others may have done it before they were followed."""
+        await asyncio.gather(*(self._settle(txn, name) for name in self.crossings.elsewhere(txn)))
+        domain.doubts.discard(txn)
+        self._news()
 
     def _news(self) -> None:
         if self._moved is not None and not self._moved.done():
@@ -369,18 +391,24 @@ class Copies:
 
         async def ask() -> None:
             try:
-                _, fields = await self.outcome(txn, name)
+                await self._settle(txn, name)
             finally:
                 self._asked.discard((txn, name))
-            domain, state = self.domains[name], fields["state"]
-            if state in ("prepared", "active") or (state == "committed" and fields["position"] > domain.position):
-                return  # the feed shows it
-            domain.doubts.discard(txn)
-            if txn in self.crossings.halves:
-                self.crossings.shown(txn, name, max(0, fields["position"]) if state == "committed" else 0, (), 0)
-            self._news()
 
         self.soon(ask())
+
+    async def _settle(self, txn: str, name: str) -> None:
+        """Learn whether a domain has committed a transaction before it was followed."""
+        _, fields = await self.outcome(txn, name)
+        domain, state, position = self.domains[name], fields["state"], fields["position"]
+        if state in ("prepared", "active") or (state == "committed" and position > domain.position):
+            self.crossings.promised(txn, name)  # the feed will show it
+            return
+        if state == "committed" or txn in self.crossings.halves:
+            self.crossings.shown(txn, name, max(0, position) if state == "committed" else 0, (), 0)
+        if txn in domain.doubts:
+            await self._resolved(domain, txn)
+        self._news()
 
     async def outcome(self, txn: str, name: str) -> Answer:
         """Ask a domain what came of a transaction."""

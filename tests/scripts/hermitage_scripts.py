@@ -84,6 +84,8 @@ class Run:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._busy: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         """Set while a transaction has nothing to do, or waits for another one."""
+        self._waits: set[str] = set()
+        """Those in the middle of a step that waits for another one."""
 
     async def happens(self) -> bool:
         """Run it, and return whether the anomaly happened."""
@@ -114,6 +116,7 @@ class Run:
         def waits(*args: Any, **kwargs: Any) -> Any:
             for who, task in self._tasks.items():
                 if task is asyncio.current_task():
+                    self._waits.add(who)
                     self._busy[who].set()
             return waiting(*args, **kwargs)
 
@@ -124,7 +127,8 @@ class Run:
             self._queues[who] = asyncio.Queue()
             self.committed[who] = False
             self._tasks[who] = asyncio.create_task(self._transaction(who))
-        self._busy[who].clear()
+        if who not in self._waits:
+            self._busy[who].clear()
         self._queues[who].put_nowait(step)
         async with asyncio.timeout(STEP_S):
             idle = asyncio.ensure_future(self._busy[who].wait())
@@ -146,6 +150,7 @@ class Run:
                     if step[0] == "abort":
                         raise asyncio.CancelledError  # leaves the block without a commit
                     found = await self._step(txn, step)
+                    self._waits.discard(who)
                     self.said.append(f"{who} {' '.join(step)} -> {found}")
                     if queue.empty():
                         self._busy[who].set()
