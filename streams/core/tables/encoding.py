@@ -8,6 +8,7 @@ zigzag varints, a text is its length and its bytes, an array is a count, its ite
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from streams.core.tables.bodies import VALIDATED, Part
@@ -71,7 +72,7 @@ def commit_body(said: Said, *, again: bool) -> bytes:
     """
     part = said.part
     snapshot, reads, spans = VALIDATED[said.isolation]
-    out = [_text(said.domain), _text(said.txn), _text(said.owner), _ISOLATION[said.isolation]]
+    out = [_name(said.domain), _text(said.txn), _name(said.owner), _ISOLATION[said.isolation]]
     out.append(_number(part.snapshot) if snapshot else _MINUS_ONE)
     if reads and part.reads:
         _places(out, part.reads)
@@ -84,14 +85,14 @@ def commit_body(said: Said, *, again: bool) -> bytes:
     if part.expects:
         out.append(_number(len(part.expects)))
         for (table, key), version in part.expects.items():
-            out += (_text(table), _text(key), _number(version))
+            out += (_name(table), _name(key), _number(version))
     out.append(_NONE)
     if part.writes:
         out.append(_number(len(part.writes)))
         for (table, key), (value, policy) in part.writes.items():
-            out += (_text(table), _text(key))
+            out += (_name(table), _name(key))
             out += (_NONE,) if value is None else (_SOME, _text(value))
-            out.append(_text(policy) if policy else _NONE)
+            out.append(_name(policy) if policy else _NONE)
     out.append(_NONE)
     if said.fences:
         out.append(_number(len(said.fences)))
@@ -101,9 +102,18 @@ def commit_body(said: Said, *, again: bool) -> bytes:
     if said.participants is not None:
         if said.participants:
             out.append(_number(len(said.participants)))
-            out += map(_text, said.participants)
+            out += map(_name, said.participants)
         out += (_NONE, _number(said.timeout_ms))
     return b"".join(out)
+
+
+_NAMES_KEPT: Final = 4_096
+"""Names whose bytes are kept: a name has 256 characters at most, and those that are used are used again."""
+
+
+@lru_cache(_NAMES_KEPT)
+def _name(name: str) -> bytes:
+    return _text(name)
 
 
 def _text(text: str) -> bytes:
@@ -119,6 +129,5 @@ def _number(number: int) -> bytes:
 def _places(out: list[bytes], places: Collection[tuple[str, str]]) -> None:
     out.append(_number(len(places)))
     for table, key in places:
-        out.append(_text(table))
-        out.append(_text(key))
+        out += (_name(table), _name(key))
     out.append(_NONE)
