@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 from schemas.errors import AntiphonError, Fault
 
 __all__ = [
+    "Heuristic",
     "RowConflict",
     "TableError",
     "TransactionConflict",
@@ -15,6 +16,7 @@ __all__ = [
     "TransactionUnknown",
     "TransactionWaits",
     "VersionGone",
+    "VoteAgainst",
     "refusal",
 ]
 
@@ -194,6 +196,38 @@ class VersionGone(TableError):
     """A version that was asked for is older than what is kept: ask for a later one, or have the worker keep them for longer."""
 
     fault: ClassVar[Fault] = "caller"
+
+
+class VoteAgainst(TableError):
+    """Raised by the `prepare` of a resource manager: it cannot promise its part, so the transaction aborts."""
+
+    fault: ClassVar[Fault] = "caller"
+
+    def __init__(self, reason: str, *, code: str = "refused") -> None:
+        """Say why.
+
+        Args:
+            reason: For people; who commits is told.
+            code: For programs; the `code` of the error that who commits gets.
+        """
+        self.reason, self.code = reason, code or "refused"
+        super().__init__(f"a resource manager votes against the transaction: {reason}")
+
+
+class Heuristic(TableError):
+    """Raised by the `commit` or `abort` of a resource manager: something else was done before; an operator has to mend it."""
+
+    fault: ClassVar[Fault] = "operator"
+
+    def __init__(self, reason: str, *, committed: bool) -> None:
+        """Say what was done.
+
+        Args:
+            reason: Why.
+            committed: Whether the part was carried out; else it was given back.
+        """
+        self.reason, self.committed = reason, committed
+        super().__init__(f"a resource manager has {'committed' if committed else 'rolled back'} by itself: {reason}")
 
 
 def refusal(what: str, fields: dict[str, Any]) -> TransactionRefused:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from streams.tables.retries import ATTEMPTS, WAIT_INITIAL_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from streams.client import Mesh
+    from streams.tables.managers import Part, ResourceManager
     from streams.tables.reading import Isolation
     from streams.tables.session import Outcome, TableSession
     from streams.tables.tables import Table
@@ -143,6 +145,33 @@ class Tables:
             RequestTimedOut: No worker of transactions answers.
         """
         return await self.tables.resolve(domain, txn, commit=commit, reason=reason, owner=owner)
+
+    def resource_manager(
+        self,
+        name: str,
+        *,
+        prepare: Callable[[Part], Awaitable[object]],
+        commit: Callable[[Part], Awaitable[object]],
+        abort: Callable[[Part], Awaitable[object]],
+    ) -> ResourceManager:
+        """Take part in transactions that enlist this name, for the time of a block. See `streams.tables.managers`.
+
+        Args:
+            name: As `txn.enlist` names it.
+            prepare: Gets the `Part` and promises it durably, or raises `VoteAgainst`.
+            commit: Carries a promise out. May be called again for the same transaction.
+            abort: Gives a promise back, if there is one. May be called again.
+
+        Raises:
+            TransactionRefused: The name is not allowed.
+            TopicMissing: (Entering the block.) The coordinator's worker has never run.
+        """
+        from streams.tables.managers import ResourceManager
+        from streams.tables.session import check_name
+
+        check_name(name, "the manager")
+        mesh, prefix = cast("Mesh", self), self.tables.wire.prefix
+        return ResourceManager(mesh, name, prepare=prepare, commit=commit, abort=abort, prefix=prefix)
 
     async def transact(
         self,

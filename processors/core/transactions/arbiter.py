@@ -168,15 +168,15 @@ class Arbiter(Locking):
         """Promise a transaction's part, or vote against it."""
         who = asked["domain"], asked["txn"]
         if (row := self._promised.get(who)) is not None:
-            return [self._vote(who, row[4], row[3], row[0], None)]
+            return [self._vote(who, row[4], row[3], row[0], at_ms=row[2])]
         if (past := self._ended.get(who)) is not None:
             if past[0] == "committed":
                 return [self._done(who, commit=True, at=at)]
             refusal = Refusal(past[2], past[3], [], [])
-            return [self._vote(who, asked, route, past[1], refusal)]
+            return [self._vote(who, asked, route, past[1], refusal, at_ms=past[4])]
         if asked["again"] and self._may_be_forgotten(at):
             refusal = Refusal("forgotten", "it may have been asked for before, so long ago that this is not remembered", [], [])
-            return [self._vote(who, asked, route, at.offset + 1, refusal)]
+            return [self._vote(who, asked, route, at.offset + 1, refusal, at_ms=at.now_ms)]
         refusal_, writes, settled, human = self._checked(who, asked, at)
         if refusal_ is None and human:
             refusal_ = Refusal("conflict", "a human cannot decide about one part of a transaction over several domains", [], [])
@@ -184,10 +184,10 @@ class Arbiter(Locking):
             refusal_ = Refusal("full", f"{self.limits.prepared_max} promises wait for their decision on this partition", [], [])
         if refusal_ is not None:
             self._end(who, "refused", at, refusal_.code, refusal_.reason)
-            return [self._vote(who, asked, route, at.offset + 1, refusal_), *self._unlock(who, at)]
+            return [self._vote(who, asked, route, at.offset + 1, refusal_, at_ms=at.now_ms), *self._unlock(who, at)]
         told = [self._resolved(who, asked["owner"], *one, at=at) for one in settled]
         self._promise(who, {**asked, "writes": writes}, route, at)
-        return [*told, self._vote(who, asked, route, at.offset + 1, None)]
+        return [*told, self._vote(who, asked, route, at.offset + 1, at_ms=at.now_ms)]
 
     def decide(self, asked: Fields, at: At) -> list[Told]:
         """Do what the coordinator has decided about a promise."""

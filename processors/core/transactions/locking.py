@@ -62,7 +62,7 @@ class Locking:
             self._dirty.add((PROMISED, domain, txn))
             pause_ms = min(self.limits.ask_ms * 2**asked, self.limits.ask_ms_max)
             self._due.set(name, at.now_ms + pause_ms)
-            told.append(Told("in_doubt", {"txn": txn, "participant": domain}))
+            told.append(Told("in_doubt", {"txn": txn, "participant": domain, "at_ms": row[2]}))
         return told
 
     # ---- the feed
@@ -277,7 +277,9 @@ class Locking:
         self._due.end(f"{who[0]}\n{who[1]}")
         self._dirty.add((PROMISED, *who))
 
-    def _vote(self, who: Who, asked: Fields, route: str, position: int, refusal: Refusal | None) -> Told:
+    def _vote(
+        self, who: Who, asked: Fields, route: str, position: int, refusal: Refusal | None = None, *, at_ms: int = 0
+    ) -> Told:
         fields = {
             "txn": who[1],
             "participant": who[0],
@@ -287,6 +289,7 @@ class Locking:
             "timeout_ms": asked["timeout_ms"],
             "route": route,
             "position": position,
+            "at_ms": at_ms,
             "code": "" if refusal is None else refusal.code,
             "reason": "" if refusal is None else refusal.reason,
             "conflicts": [] if refusal is None else refusal.conflicts,

@@ -11,8 +11,9 @@ decision never changes; it commits only what every participant has promised. The
 the log before it is told. A participant that says that it did something else than was decided is an incident, and so is one
 that has promised and is silent for long: people have to look at it.
 
-Of the ended the newest are remembered. Where one was forgotten, what is not known is not said to have aborted: a client is told
-that nobody knows any more, and a participant that has committed long ago is no incident.
+Of the ended the newest are remembered. A vote says when it was promised: where that is before the end of one that is forgotten,
+the vote may be a repeated one, and does not begin its transaction anew. A client is not told that what may be forgotten has
+aborted, but that nobody knows any more.
 
     ["c", txn]   a transaction that has not ended: `live.Live.row`
     ["e", txn]   [committed, number, owner, participants, code, reason, when]     ended, while it is remembered
@@ -123,7 +124,7 @@ class Coordinator:
         if problem or set(participants) != set(live.participants):
             return self._abort(txn, live, at, *(problem or _DIFFER))
         live.payloads = payloads
-        return self._ask_managers(txn, live)
+        return self._ask_managers(txn, live, at)
 
     def voted(self, asked: Fields, at: At) -> list[Told]:
         """Count a vote."""
@@ -131,10 +132,13 @@ class Coordinator:
         live = self.live.get(txn)
         if live is None:
             if txn in self.ended:
-                return self._past_vote(txn, who, route, commit=commit)
+                return self._past_vote(txn, who, route, at, commit=commit)
             if problem := self._problem(asked) or (None if who in asked["participants"] else _DIFFER):
                 told = [self._refused(txn, asked["owner"], *problem, route)]
                 return [*told, self._decide(txn, who, None, commit=False, reason=problem[1])] if commit else told
+            if self._is_stale(asked):
+                self._end(txn, _nobodys(asked["owner"], *_FORGOTTEN), at)
+                return self._past_vote(txn, who, route, at, commit=commit)
             live = self._new(txn, asked, at)
         if route:
             live.route = route
@@ -147,7 +151,7 @@ class Coordinator:
         if live.commit is not None:
             return self._late_vote(txn, live, who, route, at, commit=commit)
         if commit:
-            return self._promised(txn, live, who, at)
+            return self._promised(txn, live, asked, at)
         live.mark(who, NOTHING)
         live.conflicts = asked["conflicts"]
         return self._abort(txn, live, at, asked["code"] or "refused", asked["reason"])
@@ -160,10 +164,10 @@ class Coordinator:
         live = self.live.get(txn)
         if live is None:
             if txn not in self.ended:
-                code, reason = _FORGOTTEN if not who and self._may_be_forgotten(at) else _UNKNOWN
-                self._end(txn, Live("", [], [], 0, 0, 0, commit=False, code=code, reason=reason), at)
-            row = self.ended[txn]
-            return [self._decide(txn, who, None, commit=row[0], reason=row[5])] if who else [self._answer(txn, route)]
+                stale = self._is_stale(asked) if who else self._may_be_forgotten(at, asked["at_ms"])
+                code, reason = _FORGOTTEN if stale else _UNKNOWN
+                self._end(txn, _nobodys("", code, reason), at)
+            return [self._past_decision(txn, who, at)] if who else [self._answer(txn, route)]
         if not who:
             return [self._answer(txn, route)]
         mark = live.mark_of(who)
@@ -171,7 +175,7 @@ class Coordinator:
             return [self._decide(txn, who, live, commit=False, reason=_DIFFER[1])]
         if live.commit is None:  # who is in doubt has promised: its vote is lost, or is still to come
             self._dirty.add((LIVE, txn))
-            return self._promised(txn, live, who, at)
+            return self._promised(txn, live, asked, at)
         return [self._decide(txn, who, live, commit=live.commit, reason=live.reason)]
 
     def done(self, asked: Fields, at: At) -> list[Told]:
@@ -179,14 +183,14 @@ class Coordinator:
         txn, who, commit = asked["txn"], asked["participant"], asked["commit"]
         live = self.live.get(txn)
         if live is None:
-            return self._done_by_itself(txn, who, asked["reason"], at) if commit and txn not in self.ended else []
+            return self._done_by_itself(txn, who, asked["reason"], at) if commit else []
         mark = live.mark_of(who)
         if live.commit is None and mark in (WAITED_FOR, PROMISED):
             return self._done_early(txn, live, who, asked, at)
         if mark not in (WAITED_FOR, PROMISED, HEURISTIC):
             return []
         self._dirty.add((LIVE, txn))
-        if commit == live.commit or (mark == WAITED_FOR and commit and self._did_long_ago(who)):
+        if commit == live.commit:
             told = []
             if live.has_incident(who):
                 told.append(self._incident(txn, live, who, "resolved", f"{who} has done what was decided"))
@@ -208,7 +212,7 @@ class Coordinator:
             if txn not in self.ended and not name_problem(txn) and not name_problem(asked["owner"]):
                 if self._may_be_forgotten(at):
                     code, reason = _FORGOTTEN
-                self._end(txn, Live(asked["owner"], [], [], 0, 0, 0, commit=False, code=code, reason=reason), at)
+                self._end(txn, _nobodys(asked["owner"], code, reason), at)
             return []
         if live.commit is not None or live.owner != asked["owner"]:
             return []
@@ -243,7 +247,7 @@ class Coordinator:
                 told += self._tell_again(txn, live, at)
             elif at.now_ms < (end_ms := live.began_ms + live.timeout_ms):
                 self._look_at(txn, live, end_ms)
-                told += self._ask_managers(txn, live)
+                told += self._ask_managers(txn, live, at)
             else:
                 missing = ", ".join(live.marked(WAITED_FOR)[:8])
                 told += self._abort(txn, live, at, "timed_out", f"no vote of {missing} within {live.timeout_ms} ms")
@@ -266,15 +270,31 @@ class Coordinator:
             return "full", text
         return names_problem(asked["txn"], asked["owner"], asked["participants"], asked["timeout_ms"], self.limits)
 
-    def _promised(self, txn: str, live: Live, who: str, at: At) -> list[Told]:
+    def _is_stale(self, asked: Fields) -> bool:
+        """Return whether a promise may be of a transaction that ended and is forgotten: what says so has come a second time."""
+        return 0 < asked["at_ms"] <= self._forgotten_ms
+
+    def _promised(self, txn: str, live: Live, asked: Fields, at: At) -> list[Told]:
+        who = asked["participant"]
         if live.mark_of(who) == WAITED_FOR:
             live.mark(who, PROMISED)
+            if self._is_stale(asked):
+                return self._abort(txn, live, at, *_FORGOTTEN)
         return [] if WAITED_FOR in live.marks else self._decided(txn, live, at, commit=True)
 
-    def _past_vote(self, txn: str, who: str, route: str, *, commit: bool) -> list[Told]:
-        row = self.ended[txn]
+    def _past_vote(self, txn: str, who: str, route: str, at: At, *, commit: bool) -> list[Told]:
         told = [self._answer(txn, route)] if route else []
-        return [*told, self._decide(txn, who, None, commit=row[0], reason=row[5])] if commit else told
+        return [*told, self._past_decision(txn, who, at)] if commit else told
+
+    def _past_decision(self, txn: str, who: str, at: At) -> Told:
+        """Tell what was decided to a participant that may have promised after it ended: it is remembered from now on."""
+        row = self.ended[txn]
+        if not row[0]:
+            self._number += 1
+            self.ended[txn] = [row[0], self._number, *row[2:6], at.now_ms]
+            self.ended.move_to_end(txn)
+            self._dirty.add((ENDED, txn))
+        return self._decide(txn, who, None, commit=row[0], reason=row[5])
 
     def _late_vote(self, txn: str, live: Live, who: str, route: str, at: At, *, commit: bool) -> list[Told]:
         told = [self._answer(txn, route)] if route else []
@@ -310,12 +330,16 @@ class Coordinator:
 
     # ---- what was done
 
-    def _did_long_ago(self, who: str) -> bool:
-        """Return whether a participant may have committed because it was decided so and is forgotten here."""
-        return self._forgotten_ms >= 0 and not who.startswith(MANAGER_PREFIX)
+    def _may_be_forgotten(self, at: At, began_ms: int = 0) -> bool:
+        """Return whether a client's transaction may have ended and be forgotten.
 
-    def _may_be_forgotten(self, at: At) -> bool:
-        return self._forgotten_ms >= 0 and self._forgotten_ms > at.now_ms - self.limits.again_within_ms
+        Args:
+            at: The moment.
+            began_ms: When it began, by the client's clock; 0: within the time in which clients ask.
+        """
+        limits = self.limits
+        began_ms = began_ms - limits.skew_ms if began_ms else at.now_ms - limits.again_within_ms
+        return self._forgotten_ms >= 0 and began_ms <= self._forgotten_ms
 
     def _done_early(self, txn: str, live: Live, who: str, asked: Fields, at: At) -> list[Told]:
         """Take what a participant did before anything was decided: as its vote, and as what it did."""
@@ -323,15 +347,23 @@ class Coordinator:
         live.mark(who, COMMITTED if asked["commit"] else ABORTED)
         if not asked["commit"]:
             return self._abort(txn, live, at, "rolled_back", asked["reason"] or f"{who} has rolled back")
-        if self._did_long_ago(who):
-            return self._decided(txn, live, at, commit=True)  # a domain commits by decision alone: this one is forgotten here
         return [] if WAITED_FOR in live.marks else self._decided(txn, live, at, commit=True)
 
     def _done_by_itself(self, txn: str, who: str, reason: str, at: At) -> list[Told]:
-        """Take that a participant has committed what nobody knows."""
-        if self._did_long_ago(who) or name_problem(txn) or name_problem(who):
+        """Take that a participant has committed what has aborted, or what nobody knows: open it for an operator."""
+        past = self.ended.get(txn)
+        if past is None:
+            if self._forgotten_ms >= 0 or name_problem(txn) or name_problem(who):
+                return []
+            past = [False, 0, "", [], *_UNKNOWN]
+        elif past[0] or past[4] == _FORGOTTEN[0] or (self._forgotten_ms >= 0 and not who.startswith(MANAGER_PREFIX)):
             return []
-        live = Live("", [who], [HEURISTIC], at.now_ms, 0, 0, commit=False, code=_UNKNOWN[0], reason=_UNKNOWN[1])
+        else:
+            del self.ended[txn]
+            self._dirty.add((ENDED, txn))
+        participants = past[3] if who in past[3] else [*past[3], who]
+        marks = [HEURISTIC if one == who else NOTHING for one in participants]
+        live = Live(past[2], participants, marks, at.now_ms, 0, 0, commit=False, code=past[4], reason=past[5])
         self.live[txn] = live
         self._dirty.add((LIVE, txn))
         self._look_at(txn, live, at.now_ms + self.limits.incident_ms)
@@ -349,7 +381,7 @@ class Coordinator:
         pause_ms = min(limits.again_ms << min(live.tries, 32), limits.again_ms_max) if left else limits.incident_ms
         self._look_at(txn, live, at.now_ms + pause_ms)
         if live.tries == limits.silent_after or (live.tries > limits.silent_after and self._daily(live)):
-            live.silent = live.silent or bool(left)
+            live.silent = left or live.silent
             for who in left:
                 reason = f"{who} was told {live.tries} times what is decided, and is silent"
                 told.append(self._incident(txn, live, who, "silent", reason))
@@ -402,7 +434,7 @@ class Coordinator:
         fields = {"txn": txn, "owner": live.owner, "participant": who, "code": code, "reason": reason}
         return Told("incident", fields, everybody=True)
 
-    def _ask_managers(self, txn: str, live: Live) -> list[Told]:
+    def _ask_managers(self, txn: str, live: Live, at: At) -> list[Told]:
         return [
             Told(
                 "prepare_manager",
@@ -413,6 +445,7 @@ class Coordinator:
                     "payload": payload,
                     "participants": live.participants,
                     "timeout_ms": live.timeout_ms,
+                    "at_ms": at.now_ms,
                 },
             )
             for who, payload in (live.payloads or {}).items()
@@ -432,7 +465,7 @@ class Coordinator:
             commit, _, owner, participants, code, reason, _ = self.ended[txn]
             decided, conflicts, known = True, [], code not in (_UNKNOWN[0], _FORGOTTEN[0])
         else:
-            decided, commit, known = live.commit is not None, bool(live.commit), True
+            decided, commit, known = live.commit is not None, bool(live.commit), live.code != _UNKNOWN[0]
             owner, participants, code, reason = live.owner, live.participants, live.code, live.reason
             conflicts = live.conflicts
         fields = {
@@ -453,6 +486,11 @@ class Coordinator:
         refused = {"known": False, "decided": True, "commit": False, "participants": [], "conflicts": []}
         who = {"txn": txn[:NAME_CHARS_MAX], "owner": owner[:NAME_CHARS_MAX]}
         return Told("decided", {**who, **refused, "code": code, "reason": reason}, route)
+
+
+def _nobodys(owner: str, code: str, reason: str) -> Live:
+    """Return a transaction that aborts before anybody takes part."""
+    return Live(owner, [], [], 0, 0, 0, commit=False, code=code, reason=reason)
 
 
 _DIFFER: Final = "bad_participants", "those who take part do not agree who they are: name the same to all"

@@ -45,7 +45,7 @@ class Live:
         reason: The same for people.
         conflicts: The same in detail.
         payloads: What managers are asked for; None until they are.
-        silent: Whether it was told that somebody is silent.
+        silent: Who was told to be silent: an incident each.
     """
 
     owner: str
@@ -61,7 +61,7 @@ class Live:
     reason: str = ""
     conflicts: list[Fields] = field(default_factory=list)
     payloads: dict[str, str] | None = None
-    silent: bool = False
+    silent: list[str] = field(default_factory=list)
 
     def row(self) -> list[Any]:
         """Return its row; nothing in it is changed later."""
@@ -107,4 +107,4 @@ class Live:
     def has_incident(self, who: str) -> bool:
         """Return whether an operator can settle something of a participant."""
         mark = self.mark_of(who)
-        return mark == HEURISTIC or (self.silent and mark in _OPEN)
+        return mark == HEURISTIC or (who in self.silent and mark in _OPEN)

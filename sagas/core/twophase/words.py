@@ -28,6 +28,7 @@ class CoordinatorLimits:
         live_max: Transactions of one partition that have not ended; more is an outage of participants.
         ended_max: Ends of one partition that are remembered for who asks: minutes of full load.
         again_within_ms: A client asks within so long; where one that ended since is forgotten, it may be what is asked for.
+        skew_ms: So far a client's clock may be off.
         timeout_ms_max: An hour: rows are locked for so long.
         again_ms: After which a decision is told again that was not done, and then twice as long each time.
         again_ms_max: The longest of these pauses.
@@ -41,6 +42,7 @@ class CoordinatorLimits:
     live_max: int = 100_000
     ended_max: int = 100_000
     again_within_ms: int = 5 * MINUTE_MS
+    skew_ms: int = 10_000
     timeout_ms_max: int = 60 * MINUTE_MS
     again_ms: int = 1_000
     again_ms_max: int = MINUTE_MS
