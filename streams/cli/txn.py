@@ -10,6 +10,7 @@ import typer
 
 from streams.cli.output import Exit, JsonFlag, cluster_config, err, fail, out, print_json, print_table
 from streams.cli.tail import Start, records, when_ms
+from streams.cli.txn_incidents import incidents, settle
 
 if TYPE_CHECKING:
     from streams.core.tables.ledger import Entry, Ledger
@@ -97,6 +98,10 @@ def resolve(
         print_json(found)
     else:
         out.print(f"transaction {txn}: {found['state'].replace('_', ' ')}", highlight=False)
+
+
+app.command()(incidents)
+app.command()(settle)
 
 
 def _read(since: str) -> Ledger:

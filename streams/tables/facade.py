@@ -146,6 +146,23 @@ class Tables:
         """
         return await self.tables.resolve(domain, txn, commit=commit, reason=reason, owner=owner)
 
+    async def settle(self, txn: str, participant: str, *, reason: str, owner: str = "") -> dict[str, Any]:
+        """End an incident of two-phase commit, once a person has mended it.
+
+        Args:
+            txn: The transaction.
+            participant: Whose part it is about, as the incident names it.
+            reason: What was done about it, for those who look later.
+            owner: Who says so; the running task unless given.
+
+        Returns:
+            The fields of `transaction.decided`; code "no_incident" where nothing was open.
+
+        Raises:
+            RequestTimedOut: No coordinator answers.
+        """
+        return await self.tables.settle(txn, participant, reason=reason, owner=owner)
+
     def resource_manager(
         self,
         name: str,

@@ -11,6 +11,7 @@ import orjson
 
 from schemas.naming import name_problem
 from schemas.tables import ResolveConflict, TransactionOutcome
+from schemas.transactions import ResolveTransaction
 from streams.tables.commits import Commits
 from streams.tables.copies import Copies
 from streams.tables.errors import TransactionRefused, refusal
@@ -115,6 +116,16 @@ class TableSession:
         if not commit and fields["code"] == "conflict":
             return Outcome.of({**fields, "state": "refused"})
         raise refusal(f"the decision about transaction {txn}", fields)
+
+    async def settle(self, txn: str, participant: str, *, reason: str, owner: str) -> dict[str, Any]:
+        """End an incident of two-phase commit; see `Mesh.settle`."""
+        await self.open()
+        call = self.wire.channel.new_id()
+        who = owner or self.coordination.owner()
+        asked = {"txn": txn, "participant": participant, "owner": who, "reason": reason}
+        what = f"the settlement of transaction {txn}"
+        _, fields = await self.wire.call(ResolveTransaction, asked, key=txn, call=call, what=what)
+        return fields
 
     async def close(self) -> None:
         """End all."""

@@ -272,7 +272,8 @@ class Coordinator:
 
     def _is_stale(self, asked: Fields) -> bool:
         """Return whether a promise may be of a transaction that ended and is forgotten: what says so has come a second time."""
-        return 0 < asked["at_ms"] <= self._forgotten_ms
+        at_ms: int = asked["at_ms"]
+        return 0 < at_ms <= self._forgotten_ms
 
     def _promised(self, txn: str, live: Live, asked: Fields, at: At) -> list[Told]:
         who = asked["participant"]
