@@ -34,8 +34,9 @@ __all__ = ["Commits", "Committed"]
 
 log = logging.getLogger(__name__)
 
-DECISION_ASKED_AFTER: Final = 3
-"""After so many times in vain the coordinator is asked as well: a transaction that it does not know by then has aborted."""
+DECISION_ASKED_AFTER: Final = 10
+"""After so many times in vain, twenty seconds, the coordinator is asked as well: a transaction that it does not know by then has
+aborted. A takeover takes less, and votes that lie in the log are counted first."""
 BEHIND_MAX: Final = 3
 """After so many answers that a domain has committed what its feed does not show, its rows are read anew."""
 
@@ -171,7 +172,8 @@ class Commits:
             send(BeginTransaction, pending.manager | {"again": pending.asked > 0}, key=txn, call=txn)
         several = len(pending.said) > 1 or pending.manager is not None
         if several and pending.asked >= DECISION_ASKED_AFTER:
-            send(AskDecision, {"txn": txn, "participant": ""}, key=txn, call=txn)
+            began_ms = time.time_ns() // 1_000_000 - round((time.monotonic() - pending.began) * 1000)
+            send(AskDecision, {"txn": txn, "participant": "", "at_ms": began_ms}, key=txn, call=txn)
 
     def _heard(self, pending: _Pending, answer: Answer | AntiphonError) -> None:
         if isinstance(answer, AntiphonError):
