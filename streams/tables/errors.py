@@ -20,10 +20,11 @@ __all__ = [
     "refusal",
 ]
 
-CONFLICTS: Final = frozenset({"conflict", "expected", "locked", "died", "wounded", "too_old", "timed_out", "expired"})
-"""Codes that say that another transaction was in the way."""
-_FOR_GOOD: Final = "expected"
+CONFLICT: Final = "conflict"
+EXPECTED: Final = "expected"
 """The one that the same call meets again: the version that it names is not there any more."""
+CONFLICTS: Final = frozenset({CONFLICT, EXPECTED, "locked", "died", "wounded", "too_old", "timed_out", "expired"})
+"""Codes that say that another transaction was in the way."""
 _AGAIN: Final = frozenset({"full", "queue_full", "busy", "snapshot", "abandoned", "votes"})
 """Other codes where trying again can help."""
 _SHOWN_MAX: Final = 3
@@ -93,8 +94,8 @@ class TransactionRefused(TableError):
             conflicts: What was in the way.
         """
         self.code, self.reason, self.txn, self.domain = code, reason, txn, domain
-        self.conflicts = tuple(conflicts)
-        self.retryable = code in _AGAIN or (code in CONFLICTS and code != _FOR_GOOD)  # type: ignore[misc] # by its code
+        self.conflicts, self._what = tuple(conflicts), what
+        self.retryable = code in _AGAIN or (code in CONFLICTS and code != EXPECTED)  # type: ignore[misc] # by its code
         shown = [str(one) for one in self.conflicts[:_SHOWN_MAX]]
         if len(self.conflicts) > _SHOWN_MAX:
             shown.append(f"and {len(self.conflicts) - _SHOWN_MAX} more")
@@ -114,6 +115,11 @@ class TransactionConflict(TransactionRefused):
         other: The other transaction.
         owner: Its agent.
     """
+
+    def with_code(self, code: str) -> TransactionConflict:
+        """Return the same with another code."""
+        more = {"reason": self.reason, "txn": self.txn, "domain": self.domain}
+        return TransactionConflict(self._what, code=code, conflicts=self.conflicts, **more)
 
     @property
     def table(self) -> str:

@@ -85,7 +85,7 @@ class Run:
         self._busy: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         """Set while a transaction has nothing to do, or waits for another one."""
         self._waits: set[str] = set()
-        """Those in the middle of a step that waits for another one."""
+        """Those that wait for another one."""
 
     async def happens(self) -> bool:
         """Run it, and return whether the anomaly happened."""
@@ -127,9 +127,10 @@ class Run:
             self._queues[who] = asyncio.Queue()
             self.committed[who] = False
             self._tasks[who] = asyncio.create_task(self._transaction(who))
-        if who not in self._waits:
-            self._busy[who].clear()
         self._queues[who].put_nowait(step)
+        if who in self._waits:
+            return
+        self._busy[who].clear()
         async with asyncio.timeout(STEP_S):
             idle = asyncio.ensure_future(self._busy[who].wait())
             await asyncio.wait({idle, self._tasks[who]}, return_when=asyncio.FIRST_COMPLETED)

@@ -248,8 +248,8 @@ def check(log: Log, strategy: str) -> None:
         for start in waits:
             reached, left = set(), [start]
             while left:
-                for one in waits.get(left.pop(), ()):
-                    assert one != start, f"{start} waits for itself: {waits}"
-                    if one not in reached:
-                        reached.add(one)
-                        left.append(one)
+                for blocker in waits.get(left.pop(), ()):
+                    assert blocker != start, f"{start} waits for itself: {waits}"
+                    if blocker not in reached:
+                        reached.add(blocker)
+                        left.append(blocker)

@@ -147,7 +147,10 @@ def _valid(client: Client) -> bool:
     database, level = client.database, client.database.level
     if database.bug == "no_validation":
         return True
-    changed = lambda key: database.newest(key) > client.snapshot  # noqa: E731
+
+    def changed(key: str) -> bool:
+        return database.newest(key) > client.snapshot
+
     if level in ("repeatable_read", "serializable") and any(changed(key) for key in client.reads):
         return False
     if level == "serializable" and database.bug != "no_span_validation":
