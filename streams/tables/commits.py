@@ -171,7 +171,8 @@ class Commits:
             send(BeginTransaction, pending.manager | {"again": pending.asked > 0}, key=txn, call=txn)
         several = len(pending.said) > 1 or pending.manager is not None
         if several and pending.asked >= DECISION_ASKED_AFTER:
-            send(AskDecision, {"txn": txn, "participant": ""}, key=txn, call=txn)
+            began_ms = time.time_ns() // 1_000_000 - round((time.monotonic() - pending.began) * 1000)
+            send(AskDecision, {"txn": txn, "participant": "", "at_ms": began_ms}, key=txn, call=txn)
 
     def _heard(self, pending: _Pending, answer: Answer | AntiphonError) -> None:
         if isinstance(answer, AntiphonError):
