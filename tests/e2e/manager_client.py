@@ -50,7 +50,8 @@ async def main() -> None:
         connect(kafka=kafka, client={"coordination_topic_prefix": env["SYNC_PREFIX"]}) as mesh,
         mesh.resource_manager("ledger", prepare=prepare, commit=commit, abort=abort) as manager,
     ):
-        print("working", flush=True)
+        sys.stdout.write("working\n")
+        sys.stdout.flush()
         await manager.wait()
 
 

@@ -134,9 +134,9 @@ class Bench:
         """Wait until all participants have done the same as the client was told."""
         wanted = [value, value] if committed else None
         async with asyncio.timeout(WITHIN_S):
-            while self.pay.done.get(self.txn, ["aborted"])[-1] == "promised":
+            while self.pay.done.get(self.txn, ["aborted"])[-1] == "promised":  # noqa: ASYNC110 - seen from outside
                 await asyncio.sleep(0.05)
-            while wanted is not None and await self.rows() != wanted:
+            while wanted is not None and await self.rows() != wanted:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert self.pay.done.get(self.txn, ["aborted"])[-1] == ("committed" if committed else "aborted")
         if not committed:
@@ -176,10 +176,8 @@ def arbiter(trial: TwoPhaseTrial) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @asynccontextmanager
-async def coordinator(
-    trial: TwoPhaseTrial, start: Callable[[], subprocess.Popen[bytes]]
-) -> AsyncIterator[subprocess.Popen[bytes]]:
-    """Run a coordinator for the time of a block."""
+async def running(start: Callable[[], subprocess.Popen[bytes]]) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """Run a worker for the time of a block."""
     process = await asyncio.to_thread(start)
     try:
         yield process
@@ -189,7 +187,7 @@ async def coordinator(
         await asyncio.to_thread(process.wait)
 
 
-def runs(trial: TwoPhaseTrial) -> Callable[[], subprocess.Popen[bytes]]:
+def coordinator(trial: TwoPhaseTrial) -> Callable[[], subprocess.Popen[bytes]]:
     """Return what starts a coordinator that nothing happens to."""
     return lambda: trial.start_waiting("coordinator")
 
@@ -218,10 +216,10 @@ is, after; before all have done it."""
 async def test_a_coordinator_that_is_killed_leaves_all_or_nothing(trial: TwoPhaseTrial, step: str) -> None:
     """At every step: another one decides the same from the same log, and tells it until it is done; rows are free then."""
     async with bench(trial) as one:
-        async with coordinator(trial, lambda: trial.start_fated("coordinator", step)) as fated:
+        async with running(lambda: trial.start_fated("coordinator", step)) as fated:
             working = asyncio.create_task(one.work(1))
             assert await asyncio.to_thread(fated.wait, WITHIN_S) == -signal.SIGKILL
-        async with coordinator(trial, runs(trial)):
+        async with running(coordinator(trial)):
             async with asyncio.timeout(WITHIN_S):
                 committed = await working
             await one.is_all_or_nothing(1, committed=committed)
@@ -244,11 +242,11 @@ def ends_once(trial: TwoPhaseTrial, txn: str, *, committed: bool) -> None:
 )
 async def test_an_arbiter_that_is_killed_keeps_its_promise(trial: TwoPhaseTrial, step: str) -> None:
     """Before and after its vote, and before and after it has carried the decision out."""
-    async with bench(trial) as one, coordinator(trial, runs(trial)):
-        async with coordinator(trial, lambda: trial.start_fated("transactions", step)) as fated:
+    async with bench(trial) as one, running(coordinator(trial)):
+        async with running(lambda: trial.start_fated("transactions", step)) as fated:
             working = asyncio.create_task(one.work(1))
             assert await asyncio.to_thread(fated.wait, WITHIN_S) == -signal.SIGKILL
-        async with coordinator(trial, lambda: trial.start_waiting("transactions")):
+        async with running(lambda: trial.start_waiting("transactions")):
             async with asyncio.timeout(WITHIN_S):
                 committed = await working
             await one.is_all_or_nothing(1, committed=committed)
@@ -260,10 +258,10 @@ async def test_an_arbiter_that_is_killed_keeps_its_promise(trial: TwoPhaseTrial,
 @pytest.mark.usefixtures("arbiter")
 async def test_a_coordinator_that_was_frozen_changes_nothing(trial: TwoPhaseTrial, step: str) -> None:
     """Another one has taken over when it thaws: what the zombie still tells is the same, and what it keeps is refused."""
-    async with bench(trial) as one, coordinator(trial, lambda: trial.start_fated("coordinator", step)) as zombie:
+    async with bench(trial) as one, running(lambda: trial.start_fated("coordinator", step)) as zombie:
         working = asyncio.create_task(one.work(1))
         await asyncio.to_thread(until, lambda: _is_stopped(zombie), "it is frozen", WITHIN_S)
-        async with coordinator(trial, runs(trial)):
+        async with running(coordinator(trial)):
             zombie.send_signal(signal.SIGCONT)
             async with asyncio.timeout(WITHIN_S):
                 committed = await working
@@ -294,7 +292,7 @@ def prepare_of(one: Bench, number: int, txn: str, timeout_ms: int) -> PrepareTra
 @pytest.mark.usefixtures("arbiter")
 async def test_a_client_that_dies_after_one_prepare_leaves_nothing_locked(trial: TwoPhaseTrial) -> None:
     """The other vote never comes: it aborts when its time is over, and says whose vote was missing."""
-    async with bench(trial) as one, coordinator(trial, runs(trial)):
+    async with bench(trial) as one, running(coordinator(trial)):
         await one.mesh.publish(prepare_of(one, 0, "half", 1_500), topic=trial.prefix + TABLES_TOPIC)
         await one.is_free()
         until(lambda: bool(trial.told_of("half")), "it is decided")
@@ -306,7 +304,7 @@ async def test_a_client_that_dies_after_one_prepare_leaves_nothing_locked(trial:
 @pytest.mark.usefixtures("arbiter")
 async def test_a_transaction_that_is_given_up_is_over_at_once(trial: TwoPhaseTrial) -> None:
     """Before its time is over: nobody waits for a vote that the client knows not to come."""
-    async with bench(trial) as one, coordinator(trial, runs(trial)):
+    async with bench(trial) as one, running(coordinator(trial)):
         await one.mesh.publish(prepare_of(one, 0, "given-up", 600_000), topic=trial.prefix + TABLES_TOPIC)
         given_up = AbandonTransaction(txn="given-up", owner="ann", reason="changed my mind")
         await one.mesh.publish(given_up, topic=trial.prefix + COMMANDS_TOPIC)
@@ -322,7 +320,7 @@ async def test_a_participant_in_doubt_asks(trial: TwoPhaseTrial) -> None:
         place = await asyncio.to_thread(_place_of, trial, topic, "transaction.voted", "lost")
         admin = AdminClient({"bootstrap.servers": trial.servers})
         admin.delete_records([TopicPartition(topic, place[0], place[1] + 1)])[TopicPartition(topic, place[0])].result(30)
-        async with coordinator(trial, runs(trial)):
+        async with running(coordinator(trial)):
             await one.is_free()
             assert any(kind == "transaction.in_doubt" for kind, _ in trial.told_of("lost", COMMANDS_TOPIC))
 
@@ -353,7 +351,7 @@ async def test_a_manager_that_dies_after_its_vote_carries_the_decision_out(trial
         until(lambda: "working" in log.read_text(errors="replace"), "the manager works", WITHIN_S)
         return process, log
 
-    async with bench(trial) as one, coordinator(trial, runs(trial)):
+    async with bench(trial) as one, running(coordinator(trial)):
         dies, _ = await asyncio.to_thread(start, "die")
         assert await one.work(1, manager="ledger")
         assert await asyncio.to_thread(dies.wait, WITHIN_S) == -signal.SIGKILL
@@ -369,13 +367,14 @@ async def test_a_manager_that_dies_after_its_vote_carries_the_decision_out(trial
 @pytest.mark.usefixtures("arbiter")
 async def test_one_that_votes_against_it_aborts_all(trial: TwoPhaseTrial) -> None:
     """The client learns the manager's own code and reason; the rows are as they were, and free."""
-    async with bench(trial) as one, coordinator(trial, runs(trial)):
+    async with bench(trial) as one, running(coordinator(trial)):
         one.pay.refuses = True
+        txn = await one.mesh.transaction().__aenter__()
+        for key in one.keys:
+            await txn.put("plans", key, 1)
+        txn.enlist(one.manager, {})
         with pytest.raises(TransactionRefused, match="no money") as refused:
-            async with one.mesh.transaction() as txn:
-                for key in one.keys:
-                    await txn.put("plans", key, 1)
-                txn.enlist(one.manager, {})
+            await txn.__aexit__(None, None, None)
         assert refused.value.code == "broke"
         assert await one.rows() == [None, None]
         await one.is_free()
@@ -388,7 +387,7 @@ async def test_a_heuristic_outcome_is_an_incident_until_it_is_settled(
     """A manager has paid though the transaction aborts: an operator sees it, says what was done about it, and it ends."""
     monkeypatch.setenv("ANTIPHON_CLIENT__COORDINATION_TOPIC_PREFIX", trial.prefix)
     monkeypatch.setenv("ANTIPHON_KAFKA__CLIENT_ID", f"{trial.name}-cli")
-    async with bench(trial) as one, coordinator(trial, runs(trial)):
+    async with bench(trial) as one, running(coordinator(trial)):
         one.pay.by_itself = True
         begun = asyncio.create_task(one.work(1, manager="nobody"))  # a vote that never comes
         other = asyncio.create_task(_with_both(one))

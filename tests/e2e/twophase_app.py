@@ -1,7 +1,7 @@
 """As `txn_app.py`, with a process that dies or freezes at one step of two-phase commit.
 
-`TXN_FATE` is `<event type>:<number>:<when>`: with the so-manieth command of this type the process is killed `before` it is carried
-out, `after` that and before anything of it is told or kept, or so many milliseconds later; `freeze` stops it before.
+`TXN_FATE` is `<event type>:<number>:<when>`: with this command of its type the process is killed `before` it is carried out,
+`after` that and before anything of it is told or kept, or so many milliseconds later; `freeze` stops it before.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def fated(shell: Shell) -> Shell:
 
 
 of_tables, of_coordinator = tables.shell, twophase.shell
-tables.shell = lambda *args, **options: fated(of_tables(*args, **options))  # type: ignore[assignment]
-twophase.shell = lambda *args, **options: fated(of_coordinator(*args, **options))  # type: ignore[assignment]
+tables.shell = lambda *args, **options: fated(of_tables(*args, **options))
+twophase.shell = lambda *args, **options: fated(of_coordinator(*args, **options))
 
 runpy.run_path(str(Path(__file__).with_name("txn_app.py")), run_name="__main__")
