@@ -226,7 +226,7 @@ class Reads:
                 await copies.mark(domain)
         elif self._cuts:
             if name not in self._cut:
-                self._cut |= await copies.cut(self._cut, name)
+                self._cut |= await copies.moments.cut(self._cut, name)
             part.snapshot = self._cut[name]
         else:
             part.snapshot = domain.position
