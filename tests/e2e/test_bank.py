@@ -100,12 +100,12 @@ async def bank(trial: TxnTrial, seconds: float, faults: tuple[str, ...]) -> tupl
         try:
             known: dict[str, Callable[..., None]] = dict(trial.faults())
             for name in faults:
-                assert not auditing.done(), await auditing
+                assert not auditing.done(), auditing.exception()
                 before = transfers
                 await asyncio.to_thread(known[name], trial, [])
                 while transfers < before + TRANSFERS_MIN:  # it goes on after each
                     await asyncio.sleep(0.05)
-                    assert not auditing.done(), await auditing
+                    assert not auditing.done(), auditing.exception()
             await asyncio.wait([auditing], timeout=max(0.0, until - time.monotonic()))
         finally:
             over.set()
