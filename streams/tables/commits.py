@@ -34,8 +34,9 @@ __all__ = ["Commits", "Committed"]
 
 log = logging.getLogger(__name__)
 
-DECISION_ASKED_AFTER: Final = 3
-"""After so many times in vain the coordinator is asked as well: a transaction that it does not know by then has aborted."""
+DECISION_ASKED_AFTER: Final = 10
+"""After so many times in vain, twenty seconds, the coordinator is asked as well: a transaction that it does not know by then has
+aborted. A takeover takes less, and votes that lie in the log are counted first."""
 BEHIND_MAX: Final = 3
 """After so many answers that a domain has committed what its feed does not show, its rows are read anew."""
 

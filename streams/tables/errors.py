@@ -23,9 +23,11 @@ __all__ = [
 CONFLICT: Final = "conflict"
 EXPECTED: Final = "expected"
 """The one that the same call meets again: the version that it names is not there any more."""
-CONFLICTS: Final = frozenset({CONFLICT, EXPECTED, "locked", "died", "wounded", "too_old", "timed_out", "expired"})
+CONFLICTS: Final = frozenset(
+    {CONFLICT, EXPECTED, "locked", "died", "wounded", "too_old", "timed_out", "expired", "ended", "upgrade_deadlock"}
+)
 """Codes that say that another transaction was in the way."""
-_AGAIN: Final = frozenset({"full", "queue_full", "busy", "snapshot", "abandoned", "votes"})
+_AGAIN: Final = frozenset({"full", "queue_full", "busy", "snapshot", "abandoned", "aborted", "unknown"})
 """Other codes where trying again can help."""
 _SHOWN_MAX: Final = 3
 """Conflicts in a message, which is one line; all are in `conflicts`."""
