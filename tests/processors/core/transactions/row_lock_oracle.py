@@ -91,10 +91,12 @@ class Oracle:
         return found
 
     def edges(self) -> dict[str, set[str]]:
-        """Who stands before whom, whether it counts or not."""
+        """Who waits for whom: for holders; and as they came for those ahead, unless that closes a circle."""
         found: dict[str, set[str]] = {}
         for one in self.waiting:
-            found.setdefault(one.txn, set()).update(self.holders(one), (other.txn for other in self.ahead(one)))
+            found.setdefault(one.txn, set()).update(self.holders(one))
+        for one in self.waiting:
+            found[one.txn] |= {other.txn for other in self.ahead(one) if one.txn not in reached(found, other.txn)}
         return found
 
     def counted(self, one: Asked, edges: dict[str, set[str]] | None = None) -> list[Asked]:
