@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from streams.tables.retries import ATTEMPTS, WAIT_INITIAL_S
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from streams.client import Mesh
     from streams.tables.managers import Part, ResourceManager
@@ -68,6 +68,7 @@ class Tables:
         age_ms: int = 0,
         read_only: bool = False,
         as_of: Mapping[str, int] | int | None = None,
+        domains: Collection[str] = (),
         fresh: bool = False,
         priority: int = 0,
         owner: str = "",
@@ -90,6 +91,8 @@ class Tables:
             read_only: It writes nothing; it reads one moment of all domains, and is never refused.
             as_of: It only reads, what was there at a time (epoch milliseconds, by each domain's own), or at positions by domain,
                 such as the `cut` of an earlier one.
+            domains: Those that it will read in one moment, where it is read-only or of a snapshot: one that this mesh has not followed
+                before may not fit to the moment that was begun with.
             fresh: Whether it sees all that was committed before, by whomever.
             priority: For tables where conflicts are resolved by it.
             owner: Who commits; the running task unless given.
@@ -112,6 +115,7 @@ class Tables:
             locks=locks,
             read_only=read_only or as_of is not None,
             as_of=as_of,
+            domains=domains,
             fresh=fresh,
             priority=priority,
             owner=owner,

@@ -11,7 +11,7 @@ from streams.tables.locking import HeldLocks
 from streams.tables.session import domain_of_prefix, from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from streams.tables.feeds import Domain
     from streams.tables.session import TableSession
@@ -33,6 +33,7 @@ class Reads:
         priority: For conflicts that are resolved by it.
         timeout_s: How long to ask for what came of the commit.
         as_of: A time or positions that it reads.
+        domains: Those that are read in one moment.
         locks: How it locks, where it does; see `HeldLocks`.
     """
 
@@ -47,6 +48,7 @@ class Reads:
         priority: int = 0,
         timeout_s: float | None = None,
         as_of: Mapping[str, int] | int | None = None,
+        domains: Collection[str] = (),
         locks: dict[str, Any] | None = None,
     ) -> None:
         self._session = session
@@ -59,6 +61,7 @@ class Reads:
         self._at_ms = as_of if isinstance(as_of, int) else -1
         self._as_of = as_of is not None
         self._cuts = read_only or isolation == "snapshot"
+        self._domains = tuple(domains)
         self._cut: dict[str, int] = {} if as_of is None or isinstance(as_of, int) else dict(as_of)
         self._fences: list[tuple[str, int]] = []
         self._managers: list[dict[str, str]] = []
@@ -226,6 +229,8 @@ class Reads:
                 await copies.mark(domain)
         elif self._cuts:
             if name not in self._cut:
+                for other in self._domains:
+                    await copies.loaded(other)
                 self._cut |= await copies.moments.cut(self._cut, name)
             part.snapshot = self._cut[name]
         else:

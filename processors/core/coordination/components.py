@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import TypeVar
 
 __all__ = ["components"]
 
+Node = TypeVar("Node", str, tuple[str, str])
 
-def components(leads: Mapping[str, Collection[str]]) -> list[set[str]]:
+
+def components(leads: Mapping[Node, Collection[Node]]) -> list[set[Node]]:
     """Return the components, those that lead nowhere else first; the same in every run.
 
     Args:
         leads: Where each node leads; all of them are nodes.
     """
-    index: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    on: set[str] = set()
-    found: list[set[str]] = []
+    index: dict[Node, int] = {}
+    low: dict[Node, int] = {}
+    stack: list[Node] = []
+    on: set[Node] = set()
+    found: list[set[Node]] = []
 
-    def visit(node: str) -> tuple[str, Iterator[str]]:
+    def visit(node: Node) -> tuple[Node, Iterator[Node]]:
         index[node] = low[node] = len(index)
         stack.append(node)
         on.add(node)
@@ -40,7 +43,7 @@ def components(leads: Mapping[str, Collection[str]]) -> list[set[str]]:
                 if work:
                     low[work[-1][0]] = min(low[work[-1][0]], low[node])
                 if low[node] == index[node]:
-                    part: set[str] = set()
+                    part: set[Node] = set()
                     while node not in part:
                         part.add(stack.pop())
                     found.append(part)

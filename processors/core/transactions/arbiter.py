@@ -24,7 +24,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final
 
-from processors.core.transactions.lock_words import REQUEST, SESSION, LockLimits
+from processors.core.transactions.lock_words import KINDS, LockLimits
 from processors.core.transactions.locking import Locking
 from processors.core.transactions.policies import Merge, settle
 from processors.core.transactions.rows import META, ROW
@@ -109,7 +109,7 @@ class Arbiter(Locking):
             kind = key[0]
             if kind == ROW:
                 places.append(((key[1], key[2]), row))
-            elif kind in (SESSION, REQUEST):
+            elif kind in KINDS:
                 locks.append((key, row))
             elif kind == ENDED:
                 ended.append((row[1], (key[1], key[2]), row))
@@ -186,7 +186,7 @@ class Arbiter(Locking):
             self._end(who, "refused", at, refusal_.code, refusal_.reason)
             return [self._vote(who, asked, route, at.offset + 1, refusal_, at_ms=at.now_ms), *self._unlock(who, at)]
         told = [self._resolved(who, asked["owner"], *one, at=at) for one in settled]
-        self._promise(who, {**asked, "writes": writes}, route, at)
+        told += self._promise(who, {**asked, "writes": writes}, route, at)
         return [*told, self._vote(who, asked, route, at.offset + 1, at_ms=at.now_ms)]
 
     def decide(self, asked: Fields, at: At) -> list[Told]:
@@ -314,9 +314,8 @@ class Arbiter(Locking):
 
     def _locked(self, who: Who, asked: Fields) -> Refusal | None:
         counts = asked["isolation"] in ("serializable", "repeatable_read")
-        held = self.locks.in_the_way(
-            who, asked["writes"], asked["reads"] if counts else (), asked["spans"] if asked["isolation"] == "serializable" else ()
-        )
+        reads, spans = asked["reads"] if counts else (), asked["spans"] if asked["isolation"] == "serializable" else ()
+        held = self.locks.in_the_way(who, asked["writes"], reads, spans, promises="participants" in asked)
         if not held:
             return None
         owners = self.locks.owners(held)

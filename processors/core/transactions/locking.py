@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from processors.core.transactions.lock_words import Ended, Granted, LockLimits, Outcome, Queued, Waiting
+from processors.core.transactions.lock_words import Ended, Granted, LockLimits, Outcome, Queued, Refused, Waiting
 from processors.core.transactions.row_locks import RowLocks
 from processors.core.transactions.rows import Place, Row, Rows
 from processors.core.transactions.validation import place_problem
@@ -22,6 +22,7 @@ Who = tuple[str, str]
 ROW_OVERHEAD: Final = 200
 """Bytes of a row in a page beside its values, about."""
 PROMISED: Final = "p"
+ROW_MODES: Final = frozenset({"shared", "exclusive"})
 
 
 class Locking:
@@ -180,8 +181,13 @@ class Locking:
         wait_ms = asked["wait_ms"]
         if wait_ms is not None and wait_ms < 0:
             return [self._refused_request(asked, "bad_wait", f"a wait of {wait_ms} ms: 0 or more, or none", route, at)]
+        if not asked["locks"]:
+            return [self._refused_request(asked, "bad_locks", "it asks for no locks: name at least one", route, at)]
         locks = []
         for one in asked["locks"]:
+            if not one["span"] and one["mode"] not in ROW_MODES:
+                text = f"{one['mode']} of the row {one['key'][:40]!r}: intentions are for prefixes; a row is shared or exclusive"
+                return [self._refused_request(asked, "bad_mode", text, route, at)]
             problem_ = place_problem(one["table"], one["key"].rstrip("/") if one["span"] else one["key"], asked["domain"])
             if problem_ is None and one["span"] and "/" not in one["key"]:
                 problem_ = "bad_prefix", f"prefix {one['key'][:40]!r}: begin it with the domain and a slash"
@@ -220,7 +226,7 @@ class Locking:
         raise NotImplementedError
 
     def _unlock(self, who: Who, at: At) -> list[Told]:
-        return self._told_of(self.locks.release(who, at), at) if self.locks.sessions or self.locks.waiting else []
+        return self._told_of(self.locks.release(who, at), at)
 
     def _told_of(self, outcomes: list[Outcome], at: At) -> list[Told]:
         return [told for outcome in outcomes for told in self._told_of_one(outcome, at)]
@@ -245,6 +251,7 @@ class Locking:
             ended = isinstance(outcome, Ended)
             if ended:
                 self._end(outcome.who, "rolled_back", at, outcome.code, outcome.reason)
+            again = isinstance(outcome, Refused) and outcome.repeated
             more = {
                 "request_id": "" if isinstance(outcome, Ended) else outcome.request_id,
                 "position": at.offset + 1,
@@ -253,19 +260,21 @@ class Locking:
                 "conflicts": [],
                 "waits_for": [] if isinstance(outcome, Ended) else list(outcome.waits_for),
             }
-            yield Told("refused", base | more, outcome.route, everybody=True)
+            yield Told("refused", base | more, outcome.route, everybody=not again)
 
     # ---- promises
 
-    def _promise(self, who: Who, asked: Fields, route: str, at: At) -> None:
+    def _promise(self, who: Who, asked: Fields, route: str, at: At) -> list[Told]:
         row = [at.offset + 1, 0, at.now_ms, route, asked]
         counts = asked["isolation"] in ("serializable", "repeatable_read")
         spans = asked["spans"] if asked["isolation"] == "serializable" else ()
-        self.locks.promise(who, asked["owner"], asked["writes"], asked["reads"] if counts else (), spans, at)
+        reads = asked["reads"] if counts else ()
+        outcomes = self.locks.promise(who, asked["owner"], asked["writes"], reads, spans, at)
         self._take_promise(who, row)
         self._due.set(f"{who[0]}\n{who[1]}", at.now_ms + self.limits.ask_ms)
         self._dirty.add((PROMISED, *who))
         self._change("prepared", at, asked, [])
+        return self._told_of(outcomes, at)
 
     def _take_promise(self, who: Who, row: list[Any]) -> None:
         self._promised[who] = row
