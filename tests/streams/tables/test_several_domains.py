@@ -63,8 +63,11 @@ async def test_a_mesh_that_comes_in_the_middle_waits_until_nothing_is_half_there
         await committing
 
 
-async def test_a_reader_that_has_missed_half_of_a_transaction_never_sees_the_other_half_alone() -> None:
+async def test_a_reader_that_has_missed_half_of_a_transaction_never_sees_the_other_half_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Its rows are read anew, and have what was missed; so the domain is asked before a moment is told."""
+    monkeypatch.setattr("streams.tables.commits.AGAIN_S", 0.05)
     async with FakeDomains() as domains, domains.mesh("w") as writer, domains.mesh("r") as reader:
         for key in ("a/x", "b/x"):
             await writer.table("t").put(key, 0)
