@@ -16,7 +16,7 @@ WHOLE = {"shared", "exclusive"}
 
 def within(one: Lock, other: Lock) -> bool:
     """Whether the rows of one are all rows of the other."""
-    return one[0] == other[0] and (one[1] == other[1] if one[2] == other[2] else False) or (other[2] and _begins(one, other))
+    return (one[0] == other[0] and (one[1] == other[1] if one[2] == other[2] else False)) or (other[2] and _begins(one, other))
 
 
 def _begins(one: Lock, other: Lock) -> bool:
@@ -24,7 +24,7 @@ def _begins(one: Lock, other: Lock) -> bool:
 
 
 def against(one: Lock, other: Lock) -> bool:
-    """Whether two transactions must not have these: both take rows, and one alone; or one takes all where the other will take some."""
+    """Whether two transactions must not have these: one takes rows alone, or all where the other will take some."""
     if one[3] in WHOLE and other[3] in WHOLE:
         return (within(one, other) or within(other, one)) and "exclusive" in (one[3], other[3])
     if one[3] in WHOLE:
@@ -149,9 +149,12 @@ class Oracle:
             assert one.strategy == "wait_die"
             assert any(self.ages[txn] < one.age for txn in blockers)
         elif said.code == "busy":
-            assert one.due_ms is not None and one.due_ms <= self.now_ms and blockers
+            assert one.due_ms is not None
+            assert one.due_ms <= self.now_ms
+            assert blockers
         elif said.code == "timed_out":
-            assert one.due_ms is not None and one.due_ms <= self.now_ms
+            assert one.due_ms is not None
+            assert one.due_ms <= self.now_ms
         elif said.code == "expired":
             assert one.heard_ms + self.unheard_ms <= self.now_ms
         elif said.code == "upgrade_deadlock":

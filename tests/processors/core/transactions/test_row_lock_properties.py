@@ -116,7 +116,7 @@ class Machine(RuleBasedStateMachine):
         self.heard(txn)
         if waits is not None:
             waits.heard_ms = self.now_ms
-        copy = Asked(txn, name, locks, sorted(self.strategies)[0], self.oracle.ages[txn], None, LEASE_MS, self.now_ms)
+        copy = Asked(txn, name, locks, min(self.strategies), self.oracle.ages[txn], None, LEASE_MS, self.now_ms)
         outcomes = self.do(lambda it: it.lock(("d", txn), waiting(copy), name, at))
         (again,) = outcomes
         if waits is not None:
