@@ -99,7 +99,7 @@ class TableSession:
     async def outcome(self, txn: str, domain: str) -> Outcome:
         """Ask a domain what came of a transaction; see `Mesh.outcome`."""
         await self.open()
-        _, fields = await self.copies.outcome(txn, domain)
+        _, fields = await self.copies.moments.outcome(txn, domain)
         return Outcome.of(fields)
 
     async def resolve(self, domain: str, txn: str, *, commit: bool, reason: str, owner: str) -> Outcome:

@@ -10,9 +10,10 @@ before and waits for the whole prefix, who waits for him:
     t1 has d/a        t2 wants d/ (shared): waits for t1        t1 wants d/b: t2 is ahead, and waits for t1
 
 So those ahead that wait for one's own transaction do not count: they cannot have what they want before it ends, whatever it gets.
-In the graph of transactions and whom they wait for, these are the ones in the same strongly connected component. It follows that
-no cycle of waits that count contains a wait for somebody in the queue: what is left are deadlocks over locks that are held. An
-upgrade goes before the queue by this rule, since the others wait for what its transaction has.
+Waits for holders count always; then, request by request as they came, those for requests ahead, unless whoever is ahead waits for
+this transaction by what counts so far. It follows that no cycle of waits has one in it that is for somebody in the queue: the
+last of these to be counted would have closed it. What is left are deadlocks over locks that are held. An upgrade goes before the
+queue by this rule, since the others wait for what its transaction has.
 
 Whom a request is said to be behind is as little as tells the same: the nearest ahead, and not whom these are behind themselves.
 """
@@ -46,8 +47,9 @@ class Queue:
         self.touched: set[Who] = set()
         self._places: Places[Who] = Places()
         self._wounding = 0
-        self._knots: dict[Who, int] | None = {}
-        self._were_tied = False
+        self._passed: dict[Who, set[Who]] | None = {}
+        """By request, those ahead that do not count for it; None: it has to be found out anew."""
+        self._told_passed: dict[Who, set[Who]] = {}
 
     # ---- changes
 
@@ -80,7 +82,7 @@ class Queue:
             self._places.put((table, name, span), key, mode)
         self._wounding += one.strategy == "wound_wait"
         self.touched.add(key)
-        self._knots = None
+        self._passed = None
 
     def leave(self, one: Waiting) -> None:
         """Let a request wait no more."""
@@ -101,7 +103,7 @@ class Queue:
         for holder in one.holders:
             self._unblock(holder, key)
         self._wounding -= one.strategy == "wound_wait"
-        self._knots = None
+        self._passed = None
 
     def held(self, who: Who, lock: Lock) -> None:
         """Note that a transaction has a lock now."""
@@ -114,14 +116,14 @@ class Queue:
                 one.holders.add(who)
                 self.blocks.setdefault(who, set()).add(key)
                 self.touched.add(key)
-                self._knots = None
+                self._passed = None
 
     def freed(self, who: Who) -> None:
         """Note that a transaction has no locks any more."""
         for key in self.blocks.pop(who, ()):
             self.waiting[key].holders.discard(who)
             self.touched.add(key)
-            self._knots = None
+            self._passed = None
 
     def _unblock(self, holder: Who, key: Who) -> None:
         its = self.blocks[holder]
@@ -137,11 +139,8 @@ class Queue:
 
     def counted(self, one: Waiting) -> set[Who]:
         """Return those ahead of a request that count."""
-        knots = self._components()
-        if not knots or not one.ahead:
-            return one.ahead
-        mine = knots[one.who]
-        return {key for key in one.ahead if knots[self.waiting[key].who] != mine}
+        passed = self._all_passed().get(one.key)
+        return one.ahead - passed if passed else one.ahead
 
     def is_free(self, one: Waiting) -> bool:
         """Return whether a request waits for nobody."""
@@ -165,13 +164,13 @@ class Queue:
     def stirred(self) -> list[Waiting]:
         """Return the requests that may have to be told other owners than before, and forget that they have been touched."""
         waiting = self.waiting
-        are_tied = bool(self._components())
+        before, now = self._told_passed, self._all_passed()
+        if before or now:
+            self.touched.update(key for key in before.keys() | now.keys() if key in waiting and before.get(key) != now.get(key))
         keys = set(self.touched)
         for key in self.touched:
             keys |= waiting[key].followers
-        if are_tied or self._were_tied:  # which of those ahead count may have changed for anybody
-            keys = set(waiting)
-        self._were_tied, self.touched = are_tied, set()
+        self.touched, self._told_passed = set(), now
         return sorted((waiting[key] for key in keys), key=lambda one: one.order)
 
     def excluding(self, who: Who, locks: Iterable[Lock]) -> set[Who]:
@@ -183,43 +182,69 @@ class Queue:
     # ---- inside
 
     def _reaches(self, start: Who, goal: Who) -> bool:
+        """Whether a transaction waits for another one, by what counts."""
         seen, left = {start}, [start]
         while left:
-            for other in self._leads(left.pop()):
-                if other == goal:
-                    return True
-                if other not in seen:
-                    seen.add(other)
-                    left.append(other)
+            for key in self.of.get(left.pop(), ()):
+                one = self.waiting[key]
+                for other in one.holders | {self.waiting[ahead].who for ahead in self.counted(one)}:
+                    if other == goal:
+                        return True
+                    if other not in seen:
+                        seen.add(other)
+                        left.append(other)
         return False
 
+    def _all_passed(self) -> dict[Who, set[Who]]:
+        if self._passed is None:
+            self._passed = {}
+            if self._may_be_tied():
+                graph = {who: self._leads(who) & self.of.keys() for who in self.of}
+                for part in components(graph):
+                    if len(part) > 1:
+                        self._untie(part, self._passed)
+        return self._passed
+
+    def _may_be_tied(self) -> bool:
+        """Whether waits may be circular: where no holder waits himself, the queue's order is the only one."""
+        if 0 < self._wounding < len(self.waiting):
+            return True
+        return any(who in self.blocks or len(mine) > 1 for who, mine in self.of.items())
+
     def _leads(self, who: Who) -> set[Who]:
-        """Return all whom a transaction waits for, counted or not."""
+        """Return all whom a transaction waits for or has ahead."""
         found: set[Who] = set()
-        for key in self.of.get(who, ()):
+        for key in self.of[who]:
             one = self.waiting[key]
             found |= one.holders
             found.update(self.waiting[other].who for other in one.ahead)
         return found
 
-    def _components(self) -> dict[Who, int]:
-        """Return the number of each waiting transaction's component; empty where each is one of its own."""
-        if self._knots is None:
-            self._knots = self._tied() if self._may_be_tied() else {}
-        return self._knots
-
-    def _may_be_tied(self) -> bool:
-        """Whether waits may be circular: without holders that wait themselves the queue's order is the only one."""
-        if 0 < self._wounding < len(self.waiting):
-            return True
-        return any(who in self.blocks or len(mine) > 1 for who, mine in self.of.items())
-
-    def _tied(self) -> dict[Who, int]:
-        graph = {who: self._leads(who) & self.of.keys() for who in self.of}
-        parts = components(graph)
-        if len(parts) == len(graph):
-            return {}
-        return {who: number for number, part in enumerate(parts) for who in part}
+    def _untie(self, part: set[Who], passed: dict[Who, set[Who]]) -> None:
+        """Find those ahead that do not count, among transactions that all lead to each other; others count."""
+        number = {who: at for at, who in enumerate(part)}
+        requests = sorted((self.waiting[key] for who in part for key in self.of[who]), key=lambda one: one.order)
+        reach = [0] * len(part)  # a bit for each transaction that one waits for
+        for one in requests:
+            for holder in one.holders & number.keys():
+                reach[number[one.who]] |= 1 << number[holder]
+        for middle in range(len(part)):
+            for start in range(len(part)):
+                if reach[start] >> middle & 1:
+                    reach[start] |= reach[middle]
+        for one in requests:
+            mine = number[one.who]
+            for key in one.ahead:
+                its = number.get(self.waiting[key].who)
+                if its is None:
+                    continue
+                if reach[its] >> mine & 1:
+                    passed.setdefault(one.key, set()).add(key)
+                elif not reach[mine] >> its & 1:
+                    gain = reach[its] | 1 << its
+                    for start in range(len(part)):
+                        if start == mine or reach[start] >> mine & 1:
+                            reach[start] |= gain
 
 
 def _goes_first(one: Waiting, before: Waiting) -> bool:
