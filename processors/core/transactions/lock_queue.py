@@ -64,18 +64,17 @@ class Queue:
         for holder in holders:
             one.holders.add(holder)
             self.blocks.setdefault(holder, set()).add(key)
-        for lock in one.wants:
-            for other in self._places.against(lock):
-                its = waiting[other]
-                if its.who == who:
-                    continue
-                if _goes_first(one, its):
-                    its.ahead.add(key)
-                    one.followers.add(other)
-                    self.touched.add(other)
-                else:
-                    one.ahead.add(other)
-                    its.followers.add(key)
+        others = {other for lock in one.wants for other in self._places.against(lock)}
+        for its in sorted((waiting[other] for other in others), key=_order):
+            if its.who == who:
+                continue
+            if _goes_first(one, its):
+                its.ahead[key] = None
+                one.followers.add(its.key)
+                self.touched.add(its.key)
+            else:
+                one.ahead[its.key] = None
+                its.followers.add(key)
         waiting[key] = one
         self.of.setdefault(who, {})[key] = None
         for table, name, span, mode in one.wants:
@@ -97,7 +96,7 @@ class Queue:
         for other in one.ahead:
             self.waiting[other].followers.discard(key)
         for other in one.followers:
-            self.waiting[other].ahead.discard(key)
+            del self.waiting[other].ahead[key]
         self.touched |= one.followers
         self.touched.discard(key)
         for holder in one.holders:
@@ -137,29 +136,35 @@ class Queue:
         """Return a lock that as many wait for as may."""
         return next((one for one in wants if self._places.count(one[:3]) >= most), None)
 
-    def counted(self, one: Waiting) -> set[Who]:
-        """Return those ahead of a request that count."""
+    def counted(self, one: Waiting) -> dict[Who, None]:
+        """Return those ahead of a request that count, in the order in which they came."""
         passed = self._all_passed().get(one.key)
-        return one.ahead - passed if passed else one.ahead
+        return {key: None for key in one.ahead if key not in passed} if passed else one.ahead
 
     def is_free(self, one: Waiting) -> bool:
         """Return whether a request waits for nobody."""
         return not one.holders and (not one.ahead or not self.counted(one))
 
-    def told(self, one: Waiting) -> list[Who]:
-        """Return the transactions that a request is told it waits for: with what those are told, it is all that it waits for."""
+    def told(self, one: Waiting, most: int) -> list[Who]:
+        """Return the transactions that a request is told it waits for: with what those are told, it is all that it waits for.
+
+        Args:
+            one: The request.
+            most: How many of those ahead are looked for.
+        """
         waiting = self.waiting
-        left = set(self.counted(one))
+        near: dict[Who, None] = {}
+        covered: set[Who] = set()
         holders = set(one.holders)
-        near = []
-        while left:
-            key = max(left, key=lambda key: waiting[key].order)
-            nearest = waiting[key]
-            near.append(nearest.who)
-            left.discard(key)
-            left -= self.counted(nearest)
-            holders -= nearest.holders
-        return sorted(holders) + [who for who in dict.fromkeys(near) if who not in holders]
+        for key in reversed(self.counted(one)):
+            if key not in covered:
+                nearest = waiting[key]
+                near[nearest.who] = None
+                holders -= nearest.holders
+                covered.update(self.counted(nearest))
+                if len(near) >= most:
+                    break
+        return sorted(holders) + [who for who in near if who not in holders]
 
     def stirred(self) -> list[Waiting]:
         """Return the requests that may have to be told other owners than before, and forget that they have been touched."""
@@ -171,7 +176,7 @@ class Queue:
         for key in self.touched:
             keys |= waiting[key].followers
         self.touched, self._told_passed = set(), now
-        return sorted((waiting[key] for key in keys), key=lambda one: one.order)
+        return sorted((waiting[key] for key in keys), key=_order)
 
     def excluding(self, who: Who, locks: Iterable[Lock]) -> set[Who]:
         """Return the other transactions with requests that exclude a lock, and do not wait for this transaction themselves."""
@@ -223,7 +228,7 @@ class Queue:
     def _untie(self, part: set[Who], passed: dict[Who, set[Who]]) -> None:
         """Find those ahead that do not count, among transactions that all lead to each other; others count."""
         number = {who: at for at, who in enumerate(part)}
-        requests = sorted((self.waiting[key] for who in part for key in self.of[who]), key=lambda one: one.order)
+        requests = sorted((self.waiting[key] for who in part for key in self.of[who]), key=_order)
         reach = [0] * len(part)  # a bit for each transaction that one waits for
         for one in requests:
             for holder in one.holders & number.keys():
@@ -245,6 +250,10 @@ class Queue:
                     for start in range(len(part)):
                         if start == mine or reach[start] >> mine & 1:
                             reach[start] |= gain
+
+
+def _order(one: Waiting) -> int:
+    return one.order
 
 
 def _goes_first(one: Waiting, before: Waiting) -> bool:
