@@ -46,9 +46,10 @@ class Queue:
         self.blocks: dict[Who, set[Who]] = {}
         self.touched: set[Who] = set()
         self._places: Places[Who] = Places()
-        self._wounding = 0
         self._passed: dict[Who, set[Who]] | None = {}
         """By request, those ahead that do not count for it; None: it has to be found out anew."""
+        self._circular = False
+        """Whether there may be circles of waits, before what does not count is left out: without them, all counts."""
         self._told_passed: dict[Who, set[Who]] = {}
 
     # ---- changes
@@ -79,9 +80,10 @@ class Queue:
         self.of.setdefault(who, {})[key] = None
         for table, name, span, mode in one.wants:
             self._places.put((table, name, span), key, mode)
-        self._wounding += one.strategy == "wound_wait"
         self.touched.add(key)
-        self._passed = None
+        if who in self.blocks or one.followers or len(self.of[who]) > 1:
+            self._look_for_circle(who)
+        self._changed()
 
     def leave(self, one: Waiting) -> None:
         """Let a request wait no more."""
@@ -101,8 +103,7 @@ class Queue:
         self.touched.discard(key)
         for holder in one.holders:
             self._unblock(holder, key)
-        self._wounding -= one.strategy == "wound_wait"
-        self._passed = None
+        self._changed()
 
     def held(self, who: Who, lock: Lock) -> None:
         """Note that a transaction has a lock now."""
@@ -115,14 +116,16 @@ class Queue:
                 one.holders.add(who)
                 self.blocks.setdefault(who, set()).add(key)
                 self.touched.add(key)
-                self._passed = None
+        if who in self.of:
+            self._look_for_circle(who)
+        self._changed()
 
     def freed(self, who: Who) -> None:
         """Note that a transaction has no locks any more."""
         for key in self.blocks.pop(who, ()):
             self.waiting[key].holders.discard(who)
             self.touched.add(key)
-            self._passed = None
+        self._changed()
 
     def _unblock(self, holder: Who, key: Who) -> None:
         its = self.blocks[holder]
@@ -200,21 +203,34 @@ class Queue:
                         left.append(other)
         return False
 
+    def _changed(self) -> None:
+        if self._circular:
+            self._passed = None
+
+    def _look_for_circle(self, who: Who) -> None:
+        """See whether what was added makes a transaction wait for itself: other circles there were before, or there are none."""
+        if self._circular:
+            return
+        seen: set[Who] = set()
+        left = [who]
+        while left:
+            for other in self._leads(left.pop()):
+                if other == who:
+                    self._circular = True
+                    return
+                if other not in seen and other in self.of:
+                    seen.add(other)
+                    left.append(other)
+
     def _all_passed(self) -> dict[Who, set[Who]]:
         if self._passed is None:
-            self._passed = {}
-            if self._may_be_tied():
-                graph = {who: self._leads(who) & self.of.keys() for who in self.of}
-                for part in components(graph):
-                    if len(part) > 1:
-                        self._untie(part, self._passed)
+            self._passed, self._circular = {}, False
+            graph = {who: self._leads(who) & self.of.keys() for who in self.of}
+            for part in components(graph):
+                if len(part) > 1:
+                    self._circular = True
+                    self._untie(part, self._passed)
         return self._passed
-
-    def _may_be_tied(self) -> bool:
-        """Whether waits may be circular: where no holder waits himself, the queue's order is the only one."""
-        if 0 < self._wounding < len(self.waiting):
-            return True
-        return any(who in self.blocks or len(mine) > 1 for who, mine in self.of.items())
 
     def _leads(self, who: Who) -> set[Who]:
         """Return all whom a transaction waits for or has ahead."""
