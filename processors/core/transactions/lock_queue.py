@@ -46,9 +46,10 @@ class Queue:
         self.blocks: dict[Who, set[Who]] = {}
         self.touched: set[Who] = set()
         self._places: Places[Who] = Places()
-        self._wounding = 0
         self._passed: dict[Who, set[Who]] | None = {}
         """By request, those ahead that do not count for it; None: it has to be found out anew."""
+        self._circular = False
+        """Whether there may be circles of waits, before what does not count is left out: without them, all counts."""
         self._told_passed: dict[Who, set[Who]] = {}
 
     # ---- changes
@@ -64,25 +65,25 @@ class Queue:
         for holder in holders:
             one.holders.add(holder)
             self.blocks.setdefault(holder, set()).add(key)
-        for lock in one.wants:
-            for other in self._places.against(lock):
-                its = waiting[other]
-                if its.who == who:
-                    continue
-                if _goes_first(one, its):
-                    its.ahead.add(key)
-                    one.followers.add(other)
-                    self.touched.add(other)
-                else:
-                    one.ahead.add(other)
-                    its.followers.add(key)
+        others = {other for lock in one.wants for other in self._places.against(lock)}
+        for its in sorted((waiting[other] for other in others), key=_order):
+            if its.who == who:
+                continue
+            if _goes_first(one, its):
+                its.ahead[key] = None
+                one.followers.add(its.key)
+                self.touched.add(its.key)
+            else:
+                one.ahead[its.key] = None
+                its.followers.add(key)
         waiting[key] = one
         self.of.setdefault(who, {})[key] = None
         for table, name, span, mode in one.wants:
             self._places.put((table, name, span), key, mode)
-        self._wounding += one.strategy == "wound_wait"
         self.touched.add(key)
-        self._passed = None
+        if who in self.blocks or one.followers or len(self.of[who]) > 1:
+            self._look_for_circle(who)
+        self._changed()
 
     def leave(self, one: Waiting) -> None:
         """Let a request wait no more."""
@@ -97,13 +98,12 @@ class Queue:
         for other in one.ahead:
             self.waiting[other].followers.discard(key)
         for other in one.followers:
-            self.waiting[other].ahead.discard(key)
+            del self.waiting[other].ahead[key]
         self.touched |= one.followers
         self.touched.discard(key)
         for holder in one.holders:
             self._unblock(holder, key)
-        self._wounding -= one.strategy == "wound_wait"
-        self._passed = None
+        self._changed()
 
     def held(self, who: Who, lock: Lock) -> None:
         """Note that a transaction has a lock now."""
@@ -116,14 +116,16 @@ class Queue:
                 one.holders.add(who)
                 self.blocks.setdefault(who, set()).add(key)
                 self.touched.add(key)
-                self._passed = None
+        if who in self.of:
+            self._look_for_circle(who)
+        self._changed()
 
     def freed(self, who: Who) -> None:
         """Note that a transaction has no locks any more."""
         for key in self.blocks.pop(who, ()):
             self.waiting[key].holders.discard(who)
             self.touched.add(key)
-            self._passed = None
+        self._changed()
 
     def _unblock(self, holder: Who, key: Who) -> None:
         its = self.blocks[holder]
@@ -137,29 +139,35 @@ class Queue:
         """Return a lock that as many wait for as may."""
         return next((one for one in wants if self._places.count(one[:3]) >= most), None)
 
-    def counted(self, one: Waiting) -> set[Who]:
-        """Return those ahead of a request that count."""
+    def counted(self, one: Waiting) -> dict[Who, None]:
+        """Return those ahead of a request that count, in the order in which they came."""
         passed = self._all_passed().get(one.key)
-        return one.ahead - passed if passed else one.ahead
+        return {key: None for key in one.ahead if key not in passed} if passed else one.ahead
 
     def is_free(self, one: Waiting) -> bool:
         """Return whether a request waits for nobody."""
         return not one.holders and (not one.ahead or not self.counted(one))
 
-    def told(self, one: Waiting) -> list[Who]:
-        """Return the transactions that a request is told it waits for: with what those are told, it is all that it waits for."""
+    def told(self, one: Waiting, most: int) -> list[Who]:
+        """Return the transactions that a request is told it waits for: with what those are told, it is all that it waits for.
+
+        Args:
+            one: The request.
+            most: How many of those ahead are looked for.
+        """
         waiting = self.waiting
-        left = set(self.counted(one))
+        near: dict[Who, None] = {}
+        covered: set[Who] = set()
         holders = set(one.holders)
-        near = []
-        while left:
-            key = max(left, key=lambda key: waiting[key].order)
-            nearest = waiting[key]
-            near.append(nearest.who)
-            left.discard(key)
-            left -= self.counted(nearest)
-            holders -= nearest.holders
-        return sorted(holders) + [who for who in dict.fromkeys(near) if who not in holders]
+        for key in reversed(self.counted(one)):
+            if key not in covered:
+                nearest = waiting[key]
+                near[nearest.who] = None
+                holders -= nearest.holders
+                covered.update(self.counted(nearest))
+                if len(near) >= most:
+                    break
+        return sorted(holders) + [who for who in near if who not in holders]
 
     def stirred(self) -> list[Waiting]:
         """Return the requests that may have to be told other owners than before, and forget that they have been touched."""
@@ -171,7 +179,7 @@ class Queue:
         for key in self.touched:
             keys |= waiting[key].followers
         self.touched, self._told_passed = set(), now
-        return sorted((waiting[key] for key in keys), key=lambda one: one.order)
+        return sorted((waiting[key] for key in keys), key=_order)
 
     def excluding(self, who: Who, locks: Iterable[Lock]) -> set[Who]:
         """Return the other transactions with requests that exclude a lock, and do not wait for this transaction themselves."""
@@ -195,21 +203,34 @@ class Queue:
                         left.append(other)
         return False
 
+    def _changed(self) -> None:
+        if self._circular:
+            self._passed = None
+
+    def _look_for_circle(self, who: Who) -> None:
+        """See whether what was added makes a transaction wait for itself: other circles there were before, or there are none."""
+        if self._circular:
+            return
+        seen: set[Who] = set()
+        left = [who]
+        while left:
+            for other in self._leads(left.pop()):
+                if other == who:
+                    self._circular = True
+                    return
+                if other not in seen and other in self.of:
+                    seen.add(other)
+                    left.append(other)
+
     def _all_passed(self) -> dict[Who, set[Who]]:
         if self._passed is None:
-            self._passed = {}
-            if self._may_be_tied():
-                graph = {who: self._leads(who) & self.of.keys() for who in self.of}
-                for part in components(graph):
-                    if len(part) > 1:
-                        self._untie(part, self._passed)
+            self._passed, self._circular = {}, False
+            graph = {who: self._leads(who) & self.of.keys() for who in self.of}
+            for part in components(graph):
+                if len(part) > 1:
+                    self._circular = True
+                    self._untie(part, self._passed)
         return self._passed
-
-    def _may_be_tied(self) -> bool:
-        """Whether waits may be circular: where no holder waits himself, the queue's order is the only one."""
-        if 0 < self._wounding < len(self.waiting):
-            return True
-        return any(who in self.blocks or len(mine) > 1 for who, mine in self.of.items())
 
     def _leads(self, who: Who) -> set[Who]:
         """Return all whom a transaction waits for or has ahead."""
@@ -223,7 +244,7 @@ class Queue:
     def _untie(self, part: set[Who], passed: dict[Who, set[Who]]) -> None:
         """Find those ahead that do not count, among transactions that all lead to each other; others count."""
         number = {who: at for at, who in enumerate(part)}
-        requests = sorted((self.waiting[key] for who in part for key in self.of[who]), key=lambda one: one.order)
+        requests = sorted((self.waiting[key] for who in part for key in self.of[who]), key=_order)
         reach = [0] * len(part)  # a bit for each transaction that one waits for
         for one in requests:
             for holder in one.holders & number.keys():
@@ -245,6 +266,10 @@ class Queue:
                     for start in range(len(part)):
                         if start == mine or reach[start] >> mine & 1:
                             reach[start] |= gain
+
+
+def _order(one: Waiting) -> int:
+    return one.order
 
 
 def _goes_first(one: Waiting, before: Waiting) -> bool:

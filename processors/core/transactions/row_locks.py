@@ -265,7 +265,7 @@ class RowLocks(LockBook):
                     again = True
                     break  # who came before may have what they gave back
         for one in self._queue.stirred():
-            behind = self.owners_told(self._queue.told(one))
+            behind = self.owners_told(self._queue.told(one, self.limits.told_max))
             if behind != one.behind:
                 one.behind = behind
                 self._dirty.add((REQUEST, *one.key))

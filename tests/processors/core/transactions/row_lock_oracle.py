@@ -16,15 +16,16 @@ WHOLE = {"shared", "exclusive"}
 
 def within(one: Lock, other: Lock) -> bool:
     """Whether the rows of one are all rows of the other."""
-    return one[0] == other[0] and (one[1] == other[1] if one[2] == other[2] else False) or (other[2] and _begins(one, other))
-
-
-def _begins(one: Lock, other: Lock) -> bool:
-    return one[0] == other[0] and one[1].startswith(other[1])
+    if one[0] != other[0]:
+        return False
+    return one[1].startswith(other[1]) if other[2] else one == (*other[:3], one[3])
 
 
 def against(one: Lock, other: Lock) -> bool:
-    """Whether two transactions must not have these: both take rows, and one alone; or one takes all where the other will take some."""
+    """Whether two transactions must not have these.
+
+    Both take a row, and one of them alone; or one takes all where the other says that it will take some.
+    """
     if one[3] in WHOLE and other[3] in WHOLE:
         return (within(one, other) or within(other, one)) and "exclusive" in (one[3], other[3])
     if one[3] in WHOLE:
@@ -59,7 +60,6 @@ class Oracle:
     leases: dict[str, int] = field(default_factory=dict)
     ages: dict[str, tuple[int, str]] = field(default_factory=dict)
     promised: set[str] = field(default_factory=set)
-    asked: Asked | None = None
 
     # ---- looking
 
@@ -149,9 +149,10 @@ class Oracle:
             assert one.strategy == "wait_die"
             assert any(self.ages[txn] < one.age for txn in blockers)
         elif said.code == "busy":
-            assert one.due_ms is not None and one.due_ms <= self.now_ms and blockers
+            assert blockers
+            assert 0 < (one.due_ms or 0) <= self.now_ms
         elif said.code == "timed_out":
-            assert one.due_ms is not None and one.due_ms <= self.now_ms
+            assert 0 < (one.due_ms or 0) <= self.now_ms
         elif said.code == "expired":
             assert one.heard_ms + self.unheard_ms <= self.now_ms
         elif said.code == "upgrade_deadlock":
@@ -174,9 +175,9 @@ class Oracle:
 
     def check(self, strategies: set[str]) -> None:
         """Complain about what is so and must not be."""
-        for txn, lock in self.grants:
-            for other, its in self.grants:
-                assert txn == other or not against(lock, its), f"{txn} has {lock} and {other} has {its}"
+        for who, lock in self.grants:
+            for whose, its in self.grants:
+                assert who == whose or not against(lock, its), f"{who} has {lock} and {whose} has {its}"
         edges = self.edges()
         real: dict[str, set[str]] = {}
         for one in self.waiting:

@@ -16,7 +16,7 @@ from processors.core.transactions.lock_places import Places
 from processors.core.transactions.lock_words import Granted, LockLimits, Outcome, Queued, Refused, Waiting
 from processors.core.transactions.row_locks import RowLocks
 from streams.core.at import At
-from tests.processors.core.transactions.row_lock_oracle import Asked, Oracle, against
+from tests.processors.core.transactions.row_lock_oracle import Asked, Oracle, against, reached
 
 STRATEGIES = ("wait_die", "wound_wait", "detect")
 LEASE_MS = 1_000
@@ -116,7 +116,7 @@ class Machine(RuleBasedStateMachine):
         self.heard(txn)
         if waits is not None:
             waits.heard_ms = self.now_ms
-        copy = Asked(txn, name, locks, sorted(self.strategies)[0], self.oracle.ages[txn], None, LEASE_MS, self.now_ms)
+        copy = Asked(txn, name, locks, min(self.strategies), self.oracle.ages[txn], None, LEASE_MS, self.now_ms)
         outcomes = self.do(lambda it: it.lock(("d", txn), waiting(copy), name, at))
         (again,) = outcomes
         if waits is not None:
@@ -168,7 +168,7 @@ class Machine(RuleBasedStateMachine):
         for one in oracle.waiting:
             mine = oracle.wants(Asked(txn, "", wanted, "detect", (0, txn), None, 0, 0))
             if one.txn != txn and any(against(a, b) for a in oracle.wants(one) for b in mine):
-                assert txn in oracle.edges().get(one.txn, ()) or self.leads_to(one.txn, txn), "a promise overtakes who waits"
+                assert txn in reached(oracle.edges(), one.txn), "a promise overtakes who waits"
         if not oracle.has(txn) and not any(one.txn == txn for one in oracle.waiting):
             oracle.ages[txn] = (self.now_ms, txn)  # nothing is known of it any more
         outcomes = self.do(lambda it: it.promise(("d", txn), f"agent-{txn}", *asked, at))
@@ -226,17 +226,6 @@ class Machine(RuleBasedStateMachine):
 
     # ---- how
 
-    def leads_to(self, start: str, goal: str) -> bool:
-        edges, seen, left = self.oracle.edges(), {start}, [start]
-        while left:
-            for other in edges.get(left.pop(), ()):
-                if other == goal:
-                    return True
-                if other not in seen:
-                    seen.add(other)
-                    left.append(other)
-        return False
-
     def heard(self, txn: str) -> None:
         expires = self.oracle.expires
         if txn in expires:
@@ -288,14 +277,18 @@ class Machine(RuleBasedStateMachine):
         assert not list(twin.changes())
         said, again = step(self.locks), step(twin)
         assert said == again, "read anew from its rows it says something else"
-        changes = {key: row and orjson.dumps(row) for key, row in self.locks.changes()}
-        assert changes == {key: row and orjson.dumps(row) for key, row in twin.changes()}
+        changes = _written(self.locks)
+        assert changes == _written(twin)
         for key, row in changes.items():
             if row is None:
                 self.rows.pop(key, None)
             else:
                 self.rows[key] = row
         return said
+
+
+def _written(locks: RowLocks) -> dict[tuple[Any, ...], bytes | None]:
+    return {key: None if row is None else orjson.dumps(row) for key, row in locks.changes()}
 
 
 def waiting(one: Asked) -> Waiting:
