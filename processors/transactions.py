@@ -19,8 +19,9 @@ from pydantic_settings import SettingsConfigDict
 from processors.core.transactions.words import TableLimits
 from processors.transacting import tables
 from schemas.tables import COMMANDS_TOPIC, EVENTS_TOPIC, FEED_TOPIC
+from schemas.transactions import COMMANDS_TOPIC as COORDINATOR_TOPIC
 from streams.machines.options import PrefixedOptions
-from streams.machines.running import register_machines
+from streams.machines.running import BROKERS_TIME, register_machines
 
 if TYPE_CHECKING:
     from streams import App
@@ -71,5 +72,5 @@ def register(app: App, options: TransactionOptions | None = None) -> None:
         name=TABLE,
         commands=options.topic(COMMANDS_TOPIC),
         events=options.topic(EVENTS_TOPIC),
-        at_once={options.topic(FEED_TOPIC): FEED_CONFIG},
+        at_once={options.topic(FEED_TOPIC): FEED_CONFIG, options.topic(COORDINATOR_TOPIC): BROKERS_TIME},
     )

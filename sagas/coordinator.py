@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Final
 from pydantic_settings import SettingsConfigDict
 
 from sagas.shells import twophase
+from schemas.tables import COMMANDS_TOPIC as TABLES_TOPIC
 from schemas.transactions import COMMANDS_TOPIC, EVENTS_TOPIC, MANAGERS_TOPIC
 from streams.machines.options import PrefixedOptions
-from streams.machines.running import register_machines
+from streams.machines.running import BROKERS_TIME, register_machines
 
 if TYPE_CHECKING:
-    from sagas.core.twophase.coordinator import CoordinatorLimits
+    from sagas.core.twophase.words import CoordinatorLimits
     from streams import App
 
 __all__ = ["TABLE", "CoordinatorOptions", "register"]
@@ -51,5 +52,5 @@ def register(app: App, options: CoordinatorOptions | None = None, *, limits: Coo
         name=TABLE,
         commands=options.topic(COMMANDS_TOPIC),
         events=options.topic(EVENTS_TOPIC),
-        at_once={options.topic(MANAGERS_TOPIC): {}},
+        at_once={options.topic(MANAGERS_TOPIC): {}, options.topic(TABLES_TOPIC): BROKERS_TIME},
     )

@@ -73,6 +73,7 @@ class BeginTransaction(Event):
     participants: list[str] = Field(description="Domains, and `manager:<name>` for each of `managers`.")
     managers: list[Enlisted]
     timeout_ms: int = 10_000
+    again: bool = Field(False, description="Whether it may have been sent before.")
 
 
 class ParticipantVoted(Event):
@@ -91,6 +92,7 @@ class ParticipantVoted(Event):
     timeout_ms: int
     route: str = Field("", description="Where the client's answer goes: partition, call and reply topic, as machines keep it.")
     position: int = Field(-1, description="Of the prepare, where the participant is a domain.")
+    at_ms: int = Field(0, description="When it promised; a manager says here what its `manager.prepare` says.")
     code: str = ""
     reason: str = ""
     conflicts: list[Conflict] = Field(default=[])
@@ -106,6 +108,7 @@ class AskDecision(Event):
 
     txn: str
     participant: str = Field(description="Empty: a client, which is answered with `transaction.decided`.")
+    at_ms: int = Field(0, description="When the participant promised, or when the client began.")
 
 
 class ParticipantDone(Event):
@@ -164,6 +167,7 @@ class PrepareManager(Event):
     payload: str
     participants: list[str]
     timeout_ms: int
+    at_ms: int = Field(0, description="When it was asked, by the coordinator's time; the vote says it again.")
 
 
 class DecideManager(Event):

@@ -431,6 +431,7 @@ class Mesh(Coordination, Tables):
             source=self._source,
             prefix=client.coordination_topic_prefix,
             answer_s=client.request_timeout_s,
+            waiting_for=lambda *args, **kwargs: self.waiting_for(*args, **kwargs),  # noqa: PLW0108 - looked up when it is called
         )
 
     # ---- the end

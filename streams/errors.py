@@ -46,7 +46,9 @@
     │   │   └── TransactionConflict     caller    (streams.tables.errors) another one was in the way; begin again
     │   ├── TransactionWaits            operator  (streams.tables.errors) a human has to decide
     │   ├── TransactionUnknown          broker    (streams.tables.errors) what came of it is not known yet: ask later
-    │   └── VersionGone                 caller    (streams.tables.errors) older than what is kept
+    │   ├── VersionGone                 caller    (streams.tables.errors) older than what is kept
+    │   ├── VoteAgainst                 caller    (streams.tables.errors) a resource manager cannot promise its part
+    │   └── Heuristic                   operator  (streams.tables.errors) a resource manager did something else before
     ├── RedriveSuperseded               operator  (streams.deadletters) another redrive of the topic took over (retryable)
     ├── QueueFull                       caller    more in flight than the limit (retryable)
     ├── ProcessorError                  bug       a processor raised, or is unknown

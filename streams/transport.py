@@ -65,12 +65,10 @@ class Outgoing(NamedTuple):
     @property
     def size_bytes(self) -> int:
         """About what it takes in memory and on the wire."""
-        return (
-            RECORD_OVERHEAD_BYTES
-            + len(self.key or b"")
-            + len(self.value or b"")
-            + sum(len(name) + len(value) for name, value in self.headers)
-        )
+        size = RECORD_OVERHEAD_BYTES + len(self.key or b"") + len(self.value or b"")
+        for name, value in self.headers:
+            size += len(name) + len(value)
+        return size
 
 
 RECORD_OVERHEAD_BYTES = 200

@@ -126,7 +126,10 @@ def _bundle(answers: Answers, topic: str, partition: int, previous: int, changes
 
 
 def _size(change: Fields) -> int:
+    """Return about how many bytes a change takes, and no fewer: a character has four at most."""
+    chars = len(change["txn"]) + len(change["owner"]) + len(change["domain"]) + sum(map(len, change["participants"]))
     size = CHANGE_BYTES
     for write in change["writes"]:
-        size += WRITE_BYTES + len(write["key"]) + 4 * len(write["value"] or "")  # a character has four bytes at most
-    return size
+        chars += len(write["table"]) + len(write["key"]) + len(write["value"] or "")
+        size += WRITE_BYTES
+    return size + 4 * chars

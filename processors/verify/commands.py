@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import typer
 
-from processors.verify import command_locks
+from processors.verify import command_locks, command_transactions
 
 __all__ = ["commands"]
 
 commands = typer.Typer(help="Judge recorded histories of clients.", no_args_is_help=True)
 commands.command("locks")(command_locks.locks)
+commands.command("transactions")(command_transactions.transactions)
 
 
 @commands.callback()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from sagas.core.twophase.coordinator import Coordinator
 from schemas import transactions as events
 from schemas.tables import COMMANDS_TOPIC as TABLES_TOPIC
 from schemas.tables import DecideTransaction
+from streams.machines.answers import NO_ROUTE
 from streams.machines.shells import Shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from sagas.core.twophase.coordinator import CoordinatorLimits, Told
+    from sagas.core.twophase.words import CoordinatorLimits, Fields, Told
     from schemas.events import Event
     from streams.core.at import At
     from streams.machines.answers import Answers
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "shell"]
 
 NAME: Final = "twophase"
-Fields = dict[str, Any]
+_ROUTE: Final = re.compile(r"[0-9]{1,6}\|[!-{}~]{0,128}\|[A-Za-z0-9._-]{1,249}\.replies")
+"""As a participant found it on the record of who asked: of a reply topic, so that nothing else is written to."""
 _WHO: Final[dict[str, Any]] = {"id": "-", "source": "-", "txn": "", "owner": ""}
 _TO_OTHERS: Final[dict[str, Event]] = {
     "decide": DecideTransaction(id="-", source="-", domain="", txn="", commit=False),
@@ -35,7 +38,7 @@ _TOLD: Final[dict[str, Event]] = {
 }
 _CARRY: Final[dict[str, Callable[[Coordinator, Fields, str, At], list[Told]]]] = {
     events.BeginTransaction.event_type: Coordinator.begin,
-    events.ParticipantVoted.event_type: lambda machine, asked, _, at: machine.voted(asked, at),
+    events.ParticipantVoted.event_type: lambda machine, asked, _, at: machine.voted(_routed(asked), at),
     events.AskDecision.event_type: Coordinator.in_doubt,
     events.ParticipantDone.event_type: lambda machine, asked, _, at: machine.done(asked, at),
     events.AbandonTransaction.event_type: lambda machine, asked, _, at: machine.abandon(asked, at),
@@ -66,6 +69,18 @@ def shell(limits: CoordinatorLimits | None = None, *, topic_prefix: str = "") ->
         commands=frozenset(_CARRY),
         samples=(*_TO_OTHERS.values(), *_TOLD.values()),
         load=lambda rows: Coordinator.load(rows, limits),
-        carry_out=lambda machine, kind, fields, _, route, at: _CARRY[kind](machine, fields, route, at),
+        carry_out=_carry_out,
         tell=tell,
     )
+
+
+def _carry_out(machine: Coordinator, kind: str, fields: Fields, key: bytes | None, route: str, at: At) -> list[Told]:
+    if key != fields["txn"].encode():
+        return [machine.misplaced(fields, route)]
+    return _CARRY[kind](machine, fields, route, at)
+
+
+def _routed(asked: Fields) -> Fields:
+    if (route := asked["route"]) and not _ROUTE.fullmatch(route):
+        asked["route"] = NO_ROUTE
+    return asked

@@ -115,9 +115,8 @@ class Cell:
                 continue
             answers.caused_by(record, now_ms)
             shell, machine = shells[number], machines[number]
-            shell.tell(
-                shell.carry_out(machine, kind, fields, record.key, route_of(record, partitions), at), answers, fields["domain"]
-            )
+            outcomes = shell.carry_out(machine, kind, fields, record.key, route_of(record, partitions), at)
+            shell.tell(outcomes, answers, fields.get("domain", ""))
             if (next_ms := _next(machine)) != due[number]:
                 due[number] = next_ms
                 earliest = min(due)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from streams import App, Batch, Table
     from streams.machines.shells import Shell
 
-__all__ = ["COMMIT_WITHIN_S", "ReplyTopics", "check_times", "register_machines"]
+__all__ = ["BROKERS_TIME", "COMMIT_WITHIN_S", "ReplyTopics", "check_times", "register_machines"]
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ LOG_APPEND_TIME: Final = 1
 """What a record's `timestamp_type` is where its time is the broker's."""
 REPLY_TOPICS_MAX: Final = 100_000
 """Names of reply topics remembered: more than clusters have topics."""
-_BROKERS_TIME: Final = {"message.timestamp.type": "LogAppendTime"}
+BROKERS_TIME: Final = {"message.timestamp.type": "LogAppendTime"}
+"""Of a topic of commands; one that other machines are told something on is made too, since a missing one stops the worker."""
 
 
 class ReplyTopics:
@@ -105,11 +106,11 @@ def register_machines(
         name: Of the processor and of its table.
         commands: The topic of its commands, with the broker's time.
         events: The topic of what everybody is told.
-        at_once: More topics of its own that it writes to, each with its settings.
+        at_once: More topics that it writes to, each with the settings that it is made with where it is not there.
         commit_within_s: How far apart kafka transactions are under load.
     """
     table: Table = app.Table(name, immutable_values=True)
-    commands_topic = app.own_topic(commands, config=_BROKERS_TIME)
+    commands_topic = app.own_topic(commands, config=BROKERS_TIME)
     events_topic = app.own_topic(events)
     for topic, config in (at_once or {}).items():
         app.own_topic(topic, config=dict(config))

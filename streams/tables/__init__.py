@@ -2,6 +2,7 @@
 
 from streams.tables.commits import Committed
 from streams.tables.errors import (
+    Heuristic,
     RowConflict,
     TableError,
     TransactionConflict,
@@ -9,13 +10,20 @@ from streams.tables.errors import (
     TransactionUnknown,
     TransactionWaits,
     VersionGone,
+    VoteAgainst,
 )
 from streams.tables.facade import Tables
+from streams.tables.managers import Part, ResourceManager
+from streams.tables.session import Outcome
 from streams.tables.tables import Row, Table
 from streams.tables.transactions import Transaction
 
 __all__ = [
     "Committed",
+    "Heuristic",
+    "Outcome",
+    "Part",
+    "ResourceManager",
     "Row",
     "RowConflict",
     "Table",
@@ -27,4 +35,5 @@ __all__ = [
     "TransactionUnknown",
     "TransactionWaits",
     "VersionGone",
+    "VoteAgainst",
 ]

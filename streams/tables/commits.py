@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from schemas.errors import AntiphonError
-from schemas.tables import AskTransaction, CommitTransaction, PrepareTransaction, TransactionOutcome, TransactionRefused
+from schemas.tables import AskTransaction, TransactionOutcome, TransactionRefused
 from schemas.transactions import AskDecision, BeginTransaction, TransactionDecided
 from streams.errors import BrokerError
 from streams.tables.errors import TransactionUnknown, TransactionWaits, refusal
@@ -25,8 +25,8 @@ from streams.tables.wire import AGAIN_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from schemas.events import Event
     from streams.coordination.channel import Answer
+    from streams.core.tables.encoding import Said
     from streams.tables.feeds import Domain
     from streams.tables.wire import Wire
 
@@ -34,8 +34,9 @@ __all__ = ["Commits", "Committed"]
 
 log = logging.getLogger(__name__)
 
-DECISION_ASKED_AFTER: Final = 3
-"""After so many times in vain the coordinator is asked as well: a transaction that it does not know by then has aborted."""
+DECISION_ASKED_AFTER: Final = 10
+"""After so many times in vain, twenty seconds, the coordinator is asked as well: a transaction that it does not know by then has
+aborted. A takeover takes less, and votes that lie in the log are counted first."""
 BEHIND_MAX: Final = 3
 """After so many answers that a domain has committed what its feed does not show, its rows are read anew."""
 
@@ -64,15 +65,14 @@ class _Pending:
         "future",
         "left",
         "manager",
-        "owner",
         "positions",
         "said",
         "txn",
         "until",
     )
 
-    def __init__(self, txn: str, owner: str, said: dict[str, dict[str, Any]], now: float, until: float | None) -> None:
-        self.txn, self.owner, self.said = txn, owner, said
+    def __init__(self, txn: str, said: dict[str, Said], now: float, until: float | None) -> None:
+        self.txn, self.said = txn, said
         self.left = set(said)
         self.positions: dict[str, int] = {}
         self.future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
@@ -96,26 +96,24 @@ class Commits:
         self._pending: dict[str, _Pending] = {}
         self.closed = False
 
-    def commit(self, domain: str, fields: dict[str, Any], *, timeout_s: float | None) -> asyncio.Future[Committed]:
+    def commit(self, said: Said, *, timeout_s: float | None) -> asyncio.Future[Committed]:
         """Send a commit inside one domain, and return the future of what comes of it."""
-        txn: str = fields["txn"]
-        pending = self._new(txn, fields["owner"], {domain: fields}, timeout_s)
-        self._wire.send(CommitTransaction, fields, key=domain, call=txn)
+        pending = self._new(said.txn, {said.domain: said}, timeout_s)
+        self._wire.send_commit(said, again=False)
         return pending.future
 
     def prepare(
-        self, parts: dict[str, dict[str, Any]], manager: dict[str, Any] | None, *, timeout_s: float | None
+        self, txn: str, said: dict[str, Said], manager: dict[str, Any] | None, *, timeout_s: float | None
     ) -> asyncio.Future[Committed]:
         """Send a transaction to all that take part, and return the future of what comes of it.
 
         Args:
-            parts: The fields of each domain's prepare.
+            txn: Its id.
+            said: Each domain's prepare.
             manager: The fields for the coordinator where resource managers take part.
             timeout_s: How long to ask for what came of it; None for as long as it takes.
         """
-        first = next(iter(parts.values())) if parts else manager
-        assert first is not None, "a transaction has participants"
-        pending = self._new(first["txn"], first["owner"], parts, timeout_s)
+        pending = self._new(txn, said, timeout_s)
         pending.manager = manager
         self._say(pending)
         return pending.future
@@ -140,8 +138,6 @@ class Commits:
             elif now >= pending.due:
                 pending.due = now + AGAIN_S
                 pending.asked += 1
-                for fields in pending.said.values():
-                    fields["again"] = True
                 self._say(pending)
 
     def close(self) -> None:
@@ -152,9 +148,9 @@ class Commits:
 
     # ---- inside
 
-    def _new(self, txn: str, owner: str, said: dict[str, dict[str, Any]], timeout_s: float | None) -> _Pending:
+    def _new(self, txn: str, said: dict[str, Said], timeout_s: float | None) -> _Pending:
         now = time.monotonic()
-        pending = _Pending(txn, owner, said, now, None if timeout_s is None else now + timeout_s)
+        pending = _Pending(txn, said, now, None if timeout_s is None else now + timeout_s)
         self._pending[txn] = pending
 
         def heard(answer: Answer | AntiphonError) -> None:
@@ -170,16 +166,14 @@ class Commits:
             for domain in pending.left:
                 send(AskTransaction, {"domain": domain, "txn": txn}, key=domain, call=txn)
             return
-        kind: type[Event] = PrepareTransaction if self._several(pending) else CommitTransaction
         for domain in pending.left:
-            send(kind, pending.said[domain], key=domain, call=txn)
+            self._wire.send_commit(pending.said[domain], again=pending.asked > 0)
         if pending.manager is not None:
-            send(BeginTransaction, pending.manager, key=txn, call=txn)
-        if self._several(pending) and pending.asked >= DECISION_ASKED_AFTER:
-            send(AskDecision, {"txn": txn, "participant": ""}, key=txn, call=txn)
-
-    def _several(self, pending: _Pending) -> bool:
-        return len(pending.said) > 1 or pending.manager is not None
+            send(BeginTransaction, pending.manager | {"again": pending.asked > 0}, key=txn, call=txn)
+        several = len(pending.said) > 1 or pending.manager is not None
+        if several and pending.asked >= DECISION_ASKED_AFTER:
+            began_ms = time.time_ns() // 1_000_000 - round((time.monotonic() - pending.began) * 1000)
+            send(AskDecision, {"txn": txn, "participant": "", "at_ms": began_ms}, key=txn, call=txn)
 
     def _heard(self, pending: _Pending, answer: Answer | AntiphonError) -> None:
         if isinstance(answer, AntiphonError):
@@ -209,6 +203,8 @@ class Commits:
                 self._refused(pending, {**fields, "code": fields["code"] or state})
         elif state == "waits_for_human":
             self._fail(pending, TransactionWaits(pending.txn, domain=domain, reason=fields["reason"]))
+        elif state == "unknown" and fields["code"] == "forgotten":
+            self._refused(pending, fields)
         elif state == "committed" and domain in pending.left:
             known = self._domains[domain]
             if fields["position"] <= known.position:

@@ -1,14 +1,13 @@
 """The copies of one mesh: which domains it follows, how their rows are read, and at which moment they are seen.
 
 mark ─▶ the domain is followed: from here on its feed tells everything, and what was promised before is waited for
-rows ─▶ page after page while the feed goes on; a second mark where there was more than one page
-gap  ─▶ the rows are read anew; who reads meanwhile waits
+rows ─▶ page after page while the feed goes on, and a second mark: what is in them has then been told as well
+gap  ─▶ all of this anew; who reads meanwhile waits
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -19,24 +18,21 @@ from schemas.errors import AntiphonError
 from schemas.tables import (
     COMMANDS_TOPIC,
     FEED_TOPIC,
-    AskTransaction,
     MarkTable,
     ReadRows,
     RowsRead,
     TableMarked,
-    TransactionOutcome,
 )
-from streams.core.tables.cuts import Crossings
-from streams.core.tables.rows import NEWEST, DomainRows, Version
+from streams.core.tables.rows import DomainRows, Version
 from streams.errors import RequestTimedOut, TopicMissing
 from streams.tables.errors import TableError, VersionGone
 from streams.tables.feeds import Domain, PartitionFeed
+from streams.tables.moments import Moments
 from streams.tables.wire import AGAIN_S
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable
 
-    from streams.coordination.channel import Answer
     from streams.tables.feeds import Change
     from streams.tables.wire import Wire
     from streams.transport import Log
@@ -48,10 +44,6 @@ log = logging.getLogger(__name__)
 MADE_BY: Final = "antiphon worker transactions"
 KEPT_TICKS: Final = 8
 """Old versions stay for so many ticks of the clock, two seconds: a transaction that begins can be put back that far."""
-HALF_MS: Final = 500
-"""A transaction that one domain has shown and another one has not is asked after when this has passed: the other one may have
-shown it before it was followed."""
-MANAGER: Final = "manager:"
 
 
 class Copies:
@@ -69,13 +61,11 @@ class Copies:
         self.domains: dict[str, Domain] = {}
         self.ready: dict[str, Domain] = {}
         """Those whose rows can be read."""
-        self.crossings = Crossings()
+        self.moments = Moments(wire, self.domains, answer_s=answer_s, follow=self.followed, soon=self.soon)
         self._feeds: dict[int, PartitionFeed] = {}
         self._partitions = 0
         self._opening: dict[str, asyncio.Future[Domain]] = {}
         self._loading: dict[str, asyncio.Future[Domain]] = {}
-        self._asked: set[tuple[str, str]] = set()
-        self._moved: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # ---- opening
@@ -128,39 +118,32 @@ class Copies:
         if domain is None:
             domain = feed.domains[name] = self.domains[name] = Domain(name, feed)
         marked = await self.mark(domain)
-        assert domain.ended is not None
-        domain.doubts = set(marked["prepared"]) - domain.ended
-        domain.ended = None
-        self.crossings.track(name)
-        for txn, where in self.crossings.overdue(NEWEST):
-            if where == name:
-                self._ask(txn, where)
+        self.moments.promised(domain, marked["prepared"])
+        # What the domain has committed before the mark was promised in the others before that, so it is known after this:
+        others = {one.feed.number: one for one in self.domains.values() if one is not domain}
+        await asyncio.gather(*(self.mark(one) for one in others.values()))
+        await self.moments.followed(domain)
         return domain
 
     async def _load(self, name: str) -> Domain:
-        domain = await self.followed(name)
         while True:
+            domain = await self.followed(name)
             domain.lost = False
             rows = domain.loading = DomainRows()
-            pages = 0
             async for page in self.pages(name):
-                pages += 1
                 for row in page["rows"]:
                     for one in row["versions"]:
                         version = Version(one["version"], one["value"], one["at_ms"], one["txn"], one["owner"])
                         rows.load(row["table"], row["key"], version)
                 last: int = page["position"]
-            domain.base = max(domain.base, last)
             rows.trim(last)
-            if pages > 1:  # rows of the first page may have changed since, and the feed has that before this mark
-                await self.mark(domain)
+            await self.mark(domain)  # all that is in the rows has then been told by the feed too, with what belongs together
             if not domain.lost:
                 break
         before, domain.rows, domain.loading = domain.rows, rows, None
         if before is not None:
             self._tell_missed(domain, before, rows)
         self.ready[name] = domain
-        self._news()
         return domain
 
     async def pages(self, domain: str, **which: Any) -> AsyncIterator[dict[str, Any]]:  # noqa: ANN401 - fields of ReadRows
@@ -216,46 +199,6 @@ class Copies:
             domain.base = max(domain.base, fields["position"])
             return fields
 
-    # ---- seeing
-
-    async def cut(self, fixed: Mapping[str, int], name: str, *, own: bool = True) -> dict[str, int]:
-        """Return a moment of all domains at which every transaction over several is wholly there or not at all.
-
-        Args:
-            fixed: Positions that it has to have, of an earlier cut; empty for a new one.
-            name: A domain that it has to have, whose rows are loaded.
-            own: Whether this mesh's own commits have to be in it.
-
-        Raises:
-            RequestTimedOut: There was none in time.
-        """
-        least = {one.name: one.own for one in self.domains.values()} if own else {}
-        rows = self.domains[name].rows
-        assert rows is not None
-        least[name] = max(least.get(name, 0), rows.floor)
-        until = time.monotonic() + self._answer_s
-        while True:
-            known = self.domains.values()
-            if self.crossings:
-                for stranger in self.crossings.strangers():
-                    await self.followed(stranger)
-            if not any(one.doubts or one.ended is not None for one in known):
-                cut = {one.name: one.position for one in known} | dict(fixed)
-                if self.crossings:
-                    cut = self.crossings.cut(cut)
-                if all(cut[at] >= position for at, position in (least | dict(fixed)).items() if at in cut):
-                    return cut
-            if self._moved is None or self._moved.done():
-                self._moved = asyncio.get_running_loop().create_future()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HALF_MS / 1000):
-                    await asyncio.shield(self._moved)
-            if time.monotonic() >= until:
-                raise RequestTimedOut(
-                    f"no moment of domains {', '.join(sorted(self.domains))} within {self._answer_s:g} s at which all "
-                    f"transactions over several of them are whole: see `antiphon txn ls`"
-                )
-
     # ---- the clock
 
     def tick(self) -> None:
@@ -270,15 +213,16 @@ class Copies:
             floors[domain.name] = floor
             if domain.rows is not None:
                 domain.rows.trim(floor)
-        if self.crossings:
-            for stranger in self.crossings.strangers():
-                self.soon(self.followed(stranger))
-            for txn, name in self.crossings.overdue(time.time_ns() // 1_000_000 - HALF_MS):
-                self._ask(txn, name)
-            self.crossings.forget(floors)
-        for domain in self.domains.values():
-            for txn in domain.doubts:
-                self._ask(txn, domain.name)
+            if domain.name not in self._opening and domain.name not in self._loading:
+                self._again(domain)
+        self.moments.tick(floors)
+
+    def _again(self, domain: Domain) -> None:
+        """Try anew what has failed."""
+        if domain.rows is not None and domain.name not in self.ready:
+            self.soon(self.loaded(domain.name))
+        elif domain.ended is not None:
+            self.soon(self.followed(domain.name))
 
     def soon(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
         """Do something in the background; what it raises is logged."""
@@ -312,34 +256,19 @@ class Copies:
     # ---- inside
 
     def _changed(self, domain: Domain | None, change: Change) -> None:
-        kind = change["kind"]
         if domain is not None:
-            if kind == "committed":
-                participants = change["participants"]
-                if len(participants) > 1:
-                    several = [one for one in participants if not one.startswith(MANAGER)]
-                    if len(several) > 1:
-                        now_ms = time.time_ns() // 1_000_000
-                        self.crossings.shown(change["txn"], domain.name, change["position"], several, now_ms)
+            if change["participants"]:
+                self.moments.take(domain, change)
+            if change["kind"] == "committed":
                 for watcher in domain.watchers:
                     watcher(change)
-            if kind in ("committed", "rolled_back"):
-                if domain.ended is not None:
-                    domain.ended.add(change["txn"])
-                elif domain.doubts:
-                    domain.doubts.discard(change["txn"])
         self._told(change)
-        if self._moved is not None:
-            self._news()
-
-    def _news(self) -> None:
-        if self._moved is not None and not self._moved.done():
-            self._moved.set_result(None)
-        self._moved = None
+        self.moments.news()
 
     def _lost(self, domain: Domain) -> None:
         domain.lost = True
-        if domain.rows is not None and self.ready.pop(domain.name, None) is not None:
+        self.moments.lost(domain)
+        if self.ready.pop(domain.name, None) is not None:
             log.warning("something is missing in the feed of domain %s: its rows are read anew", domain.name)
             self.soon(self.loaded(domain.name))
 
@@ -361,36 +290,6 @@ class Copies:
             told = {"position": position, **who, "writes": [written]}
             for watcher in domain.watchers:
                 watcher(told)
-
-    def _ask(self, txn: str, name: str) -> None:
-        if (txn, name) in self._asked:
-            return
-        self._asked.add((txn, name))
-
-        async def ask() -> None:
-            try:
-                _, fields = await self.outcome(txn, name)
-            finally:
-                self._asked.discard((txn, name))
-            domain, state = self.domains[name], fields["state"]
-            if state in ("prepared", "active") or (state == "committed" and fields["position"] > domain.position):
-                return  # the feed shows it
-            domain.doubts.discard(txn)
-            if txn in self.crossings.halves:
-                self.crossings.shown(txn, name, max(0, fields["position"]) if state == "committed" else 0, (), 0)
-            self._news()
-
-        self.soon(ask())
-
-    async def outcome(self, txn: str, name: str) -> Answer:
-        """Ask a domain what came of a transaction."""
-        call = self._wire.channel.new_id()
-        answer = await self._wire.call(
-            AskTransaction, {"domain": name, "txn": txn}, key=name, call=call, what=f"the question what came of {txn}"
-        )
-        if answer[0] != TransactionOutcome.event_type:
-            raise TableError(f"domain {name} does not say what came of transaction {txn}: {answer[1].get('reason') or answer[0]}")
-        return answer
 
 
 _WHOLE: Final[dict[str, Any]] = {

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 from schemas.errors import AntiphonError, Fault
 
 __all__ = [
+    "Heuristic",
     "RowConflict",
     "TableError",
     "TransactionConflict",
@@ -15,14 +16,18 @@ __all__ = [
     "TransactionUnknown",
     "TransactionWaits",
     "VersionGone",
+    "VoteAgainst",
     "refusal",
 ]
 
-CONFLICTS: Final = frozenset({"conflict", "expected", "locked", "died", "wounded", "too_old", "timed_out", "expired"})
-"""Codes that say that another transaction was in the way."""
-_FOR_GOOD: Final = "expected"
+CONFLICT: Final = "conflict"
+EXPECTED: Final = "expected"
 """The one that the same call meets again: the version that it names is not there any more."""
-_AGAIN: Final = frozenset({"full", "queue_full", "busy", "snapshot", "abandoned", "votes"})
+CONFLICTS: Final = frozenset(
+    {CONFLICT, EXPECTED, "locked", "died", "wounded", "too_old", "timed_out", "expired", "ended", "upgrade_deadlock"}
+)
+"""Codes that say that another transaction was in the way."""
+_AGAIN: Final = frozenset({"full", "queue_full", "busy", "snapshot", "abandoned", "aborted", "unknown"})
 """Other codes where trying again can help."""
 _SHOWN_MAX: Final = 3
 """Conflicts in a message, which is one line; all are in `conflicts`."""
@@ -68,7 +73,7 @@ class TransactionRefused(TableError):
     """A transaction did nothing. `code` says why for programs, `reason` for people.
 
     Attributes:
-        code: For programs: bad_value, fenced, full, cannot_merge and so on.
+        code: For programs: bad_value, fenced, full and so on.
         reason: For people.
         txn: The transaction.
         domain: Which domain refused it; may be empty.
@@ -91,12 +96,12 @@ class TransactionRefused(TableError):
             conflicts: What was in the way.
         """
         self.code, self.reason, self.txn, self.domain = code, reason, txn, domain
-        self.conflicts = tuple(conflicts)
-        self.retryable = code in _AGAIN or (code in CONFLICTS and code != _FOR_GOOD)  # type: ignore[misc] # by its code
+        self.conflicts, self._what = tuple(conflicts), what
+        self.retryable = code in _AGAIN or (code in CONFLICTS and code != EXPECTED)  # type: ignore[misc] # by its code
         shown = [str(one) for one in self.conflicts[:_SHOWN_MAX]]
         if len(self.conflicts) > _SHOWN_MAX:
             shown.append(f"and {len(self.conflicts) - _SHOWN_MAX} more")
-        super().__init__(": ".join(filter(None, (f"{what} was refused ({code})", reason, "; ".join(shown)))))
+        super().__init__(f"{what} was refused ({code}): {reason or '; '.join(shown)}")
 
 
 class TransactionConflict(TransactionRefused):
@@ -112,6 +117,11 @@ class TransactionConflict(TransactionRefused):
         other: The other transaction.
         owner: Its agent.
     """
+
+    def with_code(self, code: str) -> TransactionConflict:
+        """Return the same with another code."""
+        more = {"reason": self.reason, "txn": self.txn, "domain": self.domain}
+        return TransactionConflict(self._what, code=code, conflicts=self.conflicts, **more)
 
     @property
     def table(self) -> str:
@@ -188,6 +198,38 @@ class VersionGone(TableError):
     """A version that was asked for is older than what is kept: ask for a later one, or have the worker keep them for longer."""
 
     fault: ClassVar[Fault] = "caller"
+
+
+class VoteAgainst(TableError):
+    """Raised by the `prepare` of a resource manager: it cannot promise its part, so the transaction aborts."""
+
+    fault: ClassVar[Fault] = "caller"
+
+    def __init__(self, reason: str, *, code: str = "refused") -> None:
+        """Say why.
+
+        Args:
+            reason: For people; who commits is told.
+            code: For programs; the `code` of the error that who commits gets.
+        """
+        self.reason, self.code = reason, code or "refused"
+        super().__init__(f"a resource manager votes against the transaction: {reason}")
+
+
+class Heuristic(TableError):
+    """Raised by the `commit` or `abort` of a resource manager: something else was done before; an operator has to mend it."""
+
+    fault: ClassVar[Fault] = "operator"
+
+    def __init__(self, reason: str, *, committed: bool) -> None:
+        """Say what was done.
+
+        Args:
+            reason: Why.
+            committed: Whether the part was carried out; else it was given back.
+        """
+        self.reason, self.committed = reason, committed
+        super().__init__(f"a resource manager has {'committed' if committed else 'rolled back'} by itself: {reason}")
 
 
 def refusal(what: str, fields: dict[str, Any]) -> TransactionRefused:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from streams.tables.retries import ATTEMPTS, WAIT_INITIAL_S
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
-    from streams.tables.session import TableSession
+    from streams.client import Mesh
+    from streams.tables.managers import Part, ResourceManager
+    from streams.tables.reading import Isolation
+    from streams.tables.session import Outcome, TableSession
     from streams.tables.tables import Table
-    from streams.tables.transactions import Isolation, Transaction
+    from streams.tables.transactions import Transaction
 
 __all__ = ["Tables"]
 
@@ -57,7 +61,14 @@ class Tables:
         self,
         *,
         isolation: Isolation = "serializable",
+        mode: Literal["optimistic", "pessimistic"] = "optimistic",
+        strategy: Literal["wait_die", "wound_wait", "detect"] = "detect",
+        wait_s: float | None = None,
+        lease_s: float = 30.0,
+        age_ms: int = 0,
         read_only: bool = False,
+        as_of: Mapping[str, int] | int | None = None,
+        domains: Collection[str] = (),
         fresh: bool = False,
         priority: int = 0,
         owner: str = "",
@@ -70,7 +81,18 @@ class Tables:
 
         Args:
             isolation: "read_committed", "repeatable_read", "snapshot" or "serializable".
+            mode: "optimistic" locks nothing and is refused where somebody else was first; "pessimistic" locks what it reads and
+                writes, and waits for others.
+            strategy: Where it waits: "wait_die" has the younger one begin again, "wound_wait" has the older one take its locks,
+                "detect" has deadlocks looked for.
+            wait_s: How long one lock is waited for; None for as long as it takes.
+            lease_s: Its locks end where this process is not heard of for so long.
+            age_ms: When the first of its attempts began, epoch milliseconds; now unless given.
             read_only: It writes nothing; it reads one moment of all domains, and is never refused.
+            as_of: It only reads, what was there at a time (epoch milliseconds, by each domain's own), or at positions by domain,
+                such as the `cut` of an earlier one.
+            domains: Those that it will read in one moment, where it is read-only or of a snapshot: one that is new to this mesh
+                may not fit to the moment that was begun with.
             fresh: Whether it sees all that was committed before, by whomever.
             priority: For tables where conflicts are resolved by it.
             owner: Who commits; the running task unless given.
@@ -83,15 +105,94 @@ class Tables:
         """
         from streams.tables.transactions import Transaction
 
+        locks = None
+        if mode == "pessimistic" and not read_only and as_of is None:
+            age_ms = age_ms or time.time_ns() // 1_000_000
+            locks = {"strategy": strategy, "age_ms": age_ms, "wait_s": wait_s, "lease_s": lease_s}
         return Transaction(
             self.tables,
             isolation=isolation,
-            read_only=read_only,
+            locks=locks,
+            read_only=read_only or as_of is not None,
+            as_of=as_of,
+            domains=domains,
             fresh=fresh,
             priority=priority,
             owner=owner,
             timeout_s=timeout_s,
         )
+
+    async def outcome(self, txn: str, domain: str) -> Outcome:
+        """Ask a domain what came of a transaction.
+
+        Args:
+            txn: Its id: `txn.id`, or that of a `TransactionUnknown`.
+            domain: One in which it wrote.
+
+        Raises:
+            RequestTimedOut: No worker of transactions answers.
+        """
+        return await self.tables.outcome(txn, domain)
+
+    async def resolve(self, domain: str, txn: str, *, commit: bool, reason: str, owner: str = "") -> Outcome:
+        """Decide about a commit that waits for a human.
+
+        Args:
+            domain: Where it waits.
+            txn: Its id.
+            commit: Whether it overwrites what it conflicts with; else it is refused.
+            reason: Why, for those who look later.
+            owner: Who decides; the running task unless given.
+
+        Raises:
+            TransactionRefused: It does not wait for anybody.
+            RequestTimedOut: No worker of transactions answers.
+        """
+        return await self.tables.resolve(domain, txn, commit=commit, reason=reason, owner=owner)
+
+    async def settle(self, txn: str, participant: str, *, reason: str, owner: str = "") -> dict[str, Any]:
+        """End an incident of two-phase commit, once a person has mended it.
+
+        Args:
+            txn: The transaction.
+            participant: Whose part it is about, as the incident names it.
+            reason: What was done about it, for those who look later.
+            owner: Who says so; the running task unless given.
+
+        Returns:
+            The fields of `transaction.decided`; code "no_incident" where nothing was open.
+
+        Raises:
+            RequestTimedOut: No coordinator answers.
+        """
+        return await self.tables.settle(txn, participant, reason=reason, owner=owner)
+
+    def resource_manager(
+        self,
+        name: str,
+        *,
+        prepare: Callable[[Part], Awaitable[object]],
+        commit: Callable[[Part], Awaitable[object]],
+        abort: Callable[[Part], Awaitable[object]],
+    ) -> ResourceManager:
+        """Take part in transactions that enlist this name, for the time of a block. See `streams.tables.managers`.
+
+        Args:
+            name: As `txn.enlist` names it.
+            prepare: Gets the `Part` and promises it durably, or raises `VoteAgainst`.
+            commit: Carries a promise out. May be called again for the same transaction.
+            abort: Gives a promise back, if there is one. May be called again.
+
+        Raises:
+            TransactionRefused: The name is not allowed.
+            TopicMissing: (Entering the block.) The coordinator's worker has never run.
+        """
+        from streams.tables.managers import ResourceManager
+        from streams.tables.session import check_name
+
+        check_name(name, "the manager")
+        mesh, prefix = cast("Mesh", self), self.tables.wire.prefix
+        return ResourceManager(mesh, name, prepare=prepare, commit=commit, abort=abort, prefix=prefix)
 
     async def transact(
         self,
@@ -106,7 +207,7 @@ class Tables:
         Args:
             body: Gets the transaction. It may run several times, so it does nothing else that counts.
             attempts: How often at most.
-            wait_s: Before the second attempt; it doubles with each, and as much is added at random.
+            wait_s: Half the longest wait before the second attempt; it doubles with each. The wait is anything up to it.
             **options: As for `transaction`.
 
         Raises:
@@ -115,4 +216,6 @@ class Tables:
         """
         from streams.tables.retries import transact
 
+        if options.get("mode") == "pessimistic":
+            options.setdefault("age_ms", time.time_ns() // 1_000_000)  # of all attempts, so that it becomes the oldest in time
         return await transact(self.tables, partial(self.transaction, **options), body, attempts=attempts, wait_s=wait_s)

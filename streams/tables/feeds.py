@@ -96,6 +96,7 @@ class PartitionFeed:
         on_lost: Called with each domain of which something is missing.
 
     Attributes:
+        number: The partition.
         position: Of the last change that was read.
         domains: Those that are followed.
     """
@@ -113,6 +114,7 @@ class PartitionFeed:
         self._log, self._codec = log_, codec
         self._options = FeedOptions(TopicPattern.parse(topic), None, "latest", read_partition=number)
         self._on_change, self._on_lost = on_change, on_lost
+        self.number = number
         self.position = 0
         self.domains: dict[str, Domain] = {}
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from schemas.naming import domain_of
 from streams.core.tables.rows import NEWEST, Version
-from streams.tables.errors import TableError
+from streams.tables.errors import CONFLICT, EXPECTED, TableError, TransactionConflict
 from streams.tables.session import check_name, domain_of_prefix, from_json, to_json
 
 if TYPE_CHECKING:
@@ -221,12 +221,17 @@ class Table:
 
         check_name(key, "the key")
         txn = Transaction(self._session, isolation="read_committed")
-        async with txn:
-            await txn.write(self.name, key, value)
-            if if_version is not None:
-                txn.expect(self.name, key, if_version)
-            if guard is not None:
-                txn.guard(guard)
+        try:
+            async with txn:
+                await txn.write(self.name, key, value)
+                if if_version is not None:
+                    txn.expect(self.name, key, if_version)
+                if guard is not None:
+                    txn.guard(guard)
+        except TransactionConflict as error:
+            if if_version is None or error.code != CONFLICT:
+                raise
+            raise error.with_code(EXPECTED) from None  # the same call would meet it again
         assert txn.committed is not None
         return txn.committed.positions[domain_of(key)]
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from schemas import tables, transactions
 from schemas.avro import PREFIX_BYTES, parsed, write_body
 from schemas.cloudevents import CONTENT_TYPE, SPEC_VERSION, rfc3339
+from schemas.tables import CommitTransaction, PrepareTransaction
+from streams.core.tables.encoding import commit_body
 from streams.errors import RequestTimedOut
 from streams.transport import Outgoing
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from schemas.errors import AntiphonError
     from schemas.events import Event
     from streams.coordination.channel import Answer, Channel
+    from streams.core.tables.encoding import Said
 
 __all__ = ["AGAIN_S", "Wire"]
 
@@ -98,11 +101,20 @@ class Wire:
             call: Names it and its answers.
         """
         topic, prefix, schema, fixed = self._kinds[cls]
+        self._post(topic, key, write_body(prefix, schema, fields), fixed, call)
+
+    def send_commit(self, said: Said, *, again: bool) -> None:
+        """Send a commit, or a prepare where there are participants, with the next bundle."""
+        kind = CommitTransaction if said.participants is None else PrepareTransaction
+        topic, prefix, _, fixed = self._kinds[kind]
+        self._post(topic, said.domain, prefix + commit_body(said, again=again), fixed, said.txn)
+
+    def _post(self, topic: str, key: str, value: bytes, fixed: tuple[tuple[str, bytes], ...], call: str) -> None:
         now_ms = time.time_ns() // 1_000_000
         if now_ms != self._now_ms:
             self._now_ms, self._time = now_ms, ("ce_time", rfc3339(now_ms).encode())
         headers = (*fixed, ("ce_id", call.encode()), self._time, *self.channel.reply_headers(call))
-        self.channel.post(Outgoing(topic, key.encode(), write_body(prefix, schema, fields), headers))
+        self.channel.post(Outgoing(topic, key.encode(), value, headers))
 
     async def call(self, cls: type[Event], fields: dict[str, Any], *, key: str, call: str, what: str) -> Answer:
         """Send a command until it is answered, and return the answer.

@@ -49,18 +49,27 @@ class LockTrial(SyncTrial):
         history = self.directory / f"{self.name}.run-{self.runs}.jsonl"
         resources = [f"d{self.runs}/{number}" for number in range(LOCKS)]
         working = self._clients(CLIENTS, history, resources)
-        for name in tuple(faults) or self.chance.sample(sorted(FAULTS), self.chance.choice([1, 1, 2])):
+        known = self.faults()
+        for name in tuple(faults) or self.chance.sample(sorted(known), self.chance.choice([1, 1, 2])):
             self.moment()
-            FAULTS[name](self, working)
+            known[name](self, working)
             if any(process.poll() is not None for process in working):
                 working = [process for process in working if process.poll() is None]
                 working += self._clients(CLIENTS - len(working), history, resources)
-        self.moment()
+        self.settle(history)
         for process in working:
             process.terminate()
         for process in working:
             assert process.wait(60) == 0, self.said()
         return history
+
+    def settle(self, _: Path) -> None:
+        """Let clients go on for a while after the last fault."""
+        self.moment()
+
+    def faults(self) -> dict[str, Callable[[Any, list[subprocess.Popen[bytes]]], None]]:
+        """Return what may happen in a run."""
+        return {**FAULTS}
 
     def said(self) -> str:
         """Return the ends of all logs."""

@@ -84,6 +84,8 @@ class Run:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._busy: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         """Set while a transaction has nothing to do, or waits for another one."""
+        self._waits: set[str] = set()
+        """Those that wait for another one."""
 
     async def happens(self) -> bool:
         """Run it, and return whether the anomaly happened."""
@@ -114,6 +116,7 @@ class Run:
         def waits(*args: Any, **kwargs: Any) -> Any:
             for who, task in self._tasks.items():
                 if task is asyncio.current_task():
+                    self._waits.add(who)
                     self._busy[who].set()
             return waiting(*args, **kwargs)
 
@@ -124,8 +127,10 @@ class Run:
             self._queues[who] = asyncio.Queue()
             self.committed[who] = False
             self._tasks[who] = asyncio.create_task(self._transaction(who))
-        self._busy[who].clear()
         self._queues[who].put_nowait(step)
+        if who in self._waits:
+            return
+        self._busy[who].clear()
         async with asyncio.timeout(STEP_S):
             idle = asyncio.ensure_future(self._busy[who].wait())
             await asyncio.wait({idle, self._tasks[who]}, return_when=asyncio.FIRST_COMPLETED)
@@ -146,6 +151,7 @@ class Run:
                     if step[0] == "abort":
                         raise asyncio.CancelledError  # leaves the block without a commit
                     found = await self._step(txn, step)
+                    self._waits.discard(who)
                     self.said.append(f"{who} {' '.join(step)} -> {found}")
                     if queue.empty():
                         self._busy[who].set()

@@ -11,31 +11,30 @@ What it promises, for every prefix of the log: a transaction is carried out whol
 asked for; committed transactions of a level are what the level says (`validation`); a promise is kept; what is refused is never
 carried out later under the same name. A snapshot is a position: all commits at or before it, and none after.
 
-Rows, beside those of `rows`, `row_locks` and the fences:
+Rows, beside those of `rows`, `lock_words` and `endings`:
 
-    ["t", domain, txn]   [state, position, code, reason, when]                    ended, while it is remembered
-    ["p", domain, txn]   [position, asked again, when, route, the prepare]        promised
-    ["h", domain, txn]   [position, when, route, the commit, [conflicts]]         waits for a human
+    ["p", domain, txn]    [position, asked again, when, route, the prepare]        promised
+    ["h", domain, txn]    [position, when, route, the commit, [conflicts]]         waits for a human
+    ["fence", resource]   the largest token that was seen
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final
 
+from processors.core.transactions.endings import ENDED, Endings
 from processors.core.transactions.lock_words import KINDS, LockLimits
-from processors.core.transactions.locking import Locking
+from processors.core.transactions.locking import Locking, names_problem
 from processors.core.transactions.policies import Merge, settle
 from processors.core.transactions.rows import META, ROW
-from processors.core.transactions.validation import input_problem, stale, too_old
+from processors.core.transactions.validation import input_problem, participants_problem, stale, too_old
 from processors.core.transactions.words import Fields, Refusal, TableLimits, Told
 from streams.core.at import At
 from streams.core.guards import Guard
 
 __all__ = ["Arbiter"]
 
-ENDED: Final = "t"
 PROMISED: Final = "p"
 HUMAN: Final = "h"
 FENCE: Final = "fence"
@@ -87,9 +86,8 @@ class Arbiter(Locking):
         self._merges = merges or {}
         self._fences = Fences()
         self._guard = Guard(self._fences)
-        self._ended: OrderedDict[Who, list[Any]] = OrderedDict()
+        self._ended = Endings(self.limits.ended_max, self.limits.again_ms)
         self._human: dict[Who, list[Any]] = {}
-        self._has_forgotten = False
         self._dirty: set[Key] = set()
 
     # ---- state
@@ -112,7 +110,7 @@ class Arbiter(Locking):
             elif kind in KINDS:
                 locks.append((key, row))
             elif kind == ENDED:
-                ended.append((row[1], (key[1], key[2]), row))
+                ended.append(((key[1], key[2]), row))
             elif kind == PROMISED:
                 machine._take_promise((key[1], key[2]), row)
             elif kind == HUMAN:
@@ -120,10 +118,10 @@ class Arbiter(Locking):
             elif kind == FENCE:
                 machine._fences.seen[key[1]] = row
             else:
-                machine.rows.last, machine.rows.gone, machine.rows.gone_ms, machine._has_forgotten = row
+                machine.rows.last, machine.rows.gone, machine.rows.gone_ms, machine._ended.forgotten = row
         machine.rows.load(places)
         machine.locks.load(locks)
-        machine._ended = OrderedDict((who, row) for _, who, row in sorted(ended))
+        machine._ended.load(ended)
         machine._told = machine.rows.last
         return machine
 
@@ -131,13 +129,14 @@ class Arbiter(Locking):
         """Return the rows that have changed since the last call, None for those that are gone."""
         found: dict[Key, Any] = dict(self.rows.changes())
         found.update(self.locks.changes())
+        found.update(self._ended.changes())
         for kind, domain, name in self._dirty:
-            kept: Mapping[Who, Any] = {ENDED: self._ended, PROMISED: self._promised, HUMAN: self._human}[kind]
+            kept: Mapping[Who, Any] = {PROMISED: self._promised, HUMAN: self._human}[kind]
             found[kind, domain, name] = kept.get((domain, name))
         for resource in self._fences.dirty:
             found[FENCE, resource] = self._fences.seen[resource]
         self._dirty, self._fences.dirty = set(), set()
-        found[META] = [self.rows.last, self.rows.gone, self.rows.gone_ms, self._has_forgotten]
+        found[META] = [self.rows.last, self.rows.gone, self.rows.gone_ms, self._ended.forgotten]
         return found
 
     # ---- commands
@@ -153,6 +152,8 @@ class Arbiter(Locking):
         who = asked["domain"], asked["txn"]
         if (known := self._known(who, asked, route, at)) is not None:
             return [known]
+        if self.locks.sessions and (foreign := self._foreign(who, asked, route, at)):
+            return foreign
         refusal, writes, settled, human = self._checked(who, asked, at)
         if refusal is not None:
             return self._refuse(who, asked, refusal, route, at)
@@ -168,15 +169,19 @@ class Arbiter(Locking):
         """Promise a transaction's part, or vote against it."""
         who = asked["domain"], asked["txn"]
         if (row := self._promised.get(who)) is not None:
-            return [self._vote(who, row[4], row[3], row[0], None)]
+            return [self._vote(who, row[4], row[3], row[0], at_ms=row[2])]
         if (past := self._ended.get(who)) is not None:
             if past[0] == "committed":
                 return [self._done(who, commit=True, at=at)]
             refusal = Refusal(past[2], past[3], [], [])
-            return [self._vote(who, asked, route, past[1], refusal)]
-        if asked["again"] and self._may_be_forgotten(at):
+            return [self._vote(who, asked, route, past[1], refusal, at_ms=past[4])]
+        if problem := participants_problem(asked, self.limits) or names_problem(asked, "domain", "txn", "owner"):
+            return [self._refused_request(asked, *problem, route, at)]  # not a vote: with such names it might not fit into one
+        if (foreign := self._foreign(who, asked, route, at)) or (foreign := self._waits_for_human(who, asked, route, at)):
+            return foreign
+        if asked["again"] and self._ended.may_be_forgotten(asked["snapshot"], at.now_ms):
             refusal = Refusal("forgotten", "it may have been asked for before, so long ago that this is not remembered", [], [])
-            return [self._vote(who, asked, route, at.offset + 1, refusal)]
+            return [self._vote(who, asked, route, at.offset + 1, refusal, at_ms=at.now_ms)]
         refusal_, writes, settled, human = self._checked(who, asked, at)
         if refusal_ is None and human:
             refusal_ = Refusal("conflict", "a human cannot decide about one part of a transaction over several domains", [], [])
@@ -184,20 +189,25 @@ class Arbiter(Locking):
             refusal_ = Refusal("full", f"{self.limits.prepared_max} promises wait for their decision on this partition", [], [])
         if refusal_ is not None:
             self._end(who, "refused", at, refusal_.code, refusal_.reason)
-            return [self._vote(who, asked, route, at.offset + 1, refusal_), *self._unlock(who, at)]
+            return [self._vote(who, asked, route, at.offset + 1, refusal_, at_ms=at.now_ms), *self._unlock(who, at)]
         told = [self._resolved(who, asked["owner"], *one, at=at) for one in settled]
         told += self._promise(who, {**asked, "writes": writes}, route, at)
-        return [*told, self._vote(who, asked, route, at.offset + 1, None)]
+        return [*told, self._vote(who, asked, route, at.offset + 1, at_ms=at.now_ms)]
 
     def decide(self, asked: Fields, at: At) -> list[Told]:
         """Do what the coordinator has decided about a promise."""
         who = asked["domain"], asked["txn"]
+        if names_problem(asked, "domain", "txn"):
+            return []
+        reason = asked["reason"][: self.limits.reason_chars_max]
         row = self._promised.get(who)
         if row is None:
             past = self._ended.get(who)
             if past is None and not asked["commit"]:
-                self._end(who, "rolled_back", at, "aborted", asked["reason"])  # a prepare that is still under way comes too late
-            return [self._done(who, commit=past is not None and past[0] == "committed", at=at)]
+                self._end(who, "rolled_back", at, "aborted", reason)  # a prepare that is still under way comes too late
+            if past is None:  # a promise ends by its decision alone: where one is missing, and ends are forgotten, it was done
+                return [self._done(who, commit=asked["commit"] and self._ended.forgotten > 0, at=at)]
+            return [self._done(who, commit=past[0] == "committed", at=at)]
         self._forget_promise(who)
         promised = row[4]
         if asked["commit"]:
@@ -205,20 +215,24 @@ class Arbiter(Locking):
             self._end(who, "committed", at)
         else:
             self._change("rolled_back", at, promised, [])
-            self._end(who, "rolled_back", at, "aborted", asked["reason"])
+            self._end(who, "rolled_back", at, "aborted", reason)
         return [self._done(who, commit=asked["commit"], at=at), *self._unlock(who, at)]
 
     def ask(self, asked: Fields, route: str, at: At) -> list[Told]:
         """Say what came of a transaction."""
+        if problem := names_problem(asked, "domain", "txn"):
+            return [self._refused_request(asked, *problem, route, at)]
         who = asked["domain"], asked["txn"]
-        known = self._known(who, {**asked, "owner": "", "again": False}, route, at)
-        if known is not None:
+        known = self._known(who, {**asked, "owner": "", "again": True, "snapshot": 0}, route, at)
+        if known is not None and (known.fields["code"] != "forgotten" or who not in self.locks.sessions):
             return [known]
         active = who in self.locks.sessions
         return [self._outcome(who, "", "active" if active else "unknown", -1, "", "", [], route)]
 
     def end(self, asked: Fields, route: str, at: At) -> list[Told]:
         """Roll back: give locks back, end waits, withdraw a commit from a human. A promise stays."""
+        if problem := names_problem(asked, "domain", "txn", "owner"):
+            return [self._refused_request(asked, *problem, route, at)]
         who = asked["domain"], asked["txn"]
         if (known := self._ended.get(who)) is not None:
             return [self._outcome(who, asked["owner"], known[0], known[1], known[2], known[3], [], route)]
@@ -231,36 +245,52 @@ class Arbiter(Locking):
             return [self._outcome(who, session.owner, "active", -1, "not_yours", text, [], route)]
         if self._human.pop(who, None) is not None:
             self._dirty.add((HUMAN, *who))
-        self._end(who, "rolled_back", at, "ended", asked["reason"] or "its client rolled it back")
+        self._end(who, "rolled_back", at, "ended", asked["reason"][: self.limits.reason_chars_max] or "its client rolled it back")
         answer = self._outcome(who, asked["owner"], "rolled_back", at.offset + 1, "ended", "", [], route)
         return [answer, *self._unlock(who, at)]
 
     def resolve(self, asked: Fields, route: str, at: At) -> list[Told]:
         """Do what a human has decided about a commit that waits for it."""
+        if problem := names_problem(asked, "domain", "txn", "owner"):
+            return [self._refused_request(asked, *problem, route, at)]
         who = asked["domain"], asked["txn"]
-        row = self._human.pop(who, None)
+        row = self._human.get(who)
         if row is None:
             if (known := self._known(who, {**asked, "again": False}, route, at)) is not None:
                 return [known]
             return [self._outcome(who, asked["owner"], "unknown", -1, "not_waiting", "it waits for nobody's decision", [], route)]
-        self._dirty.add((HUMAN, *who))
         commit, conflicts = row[3], row[4]
-        how = "applied" if asked["commit"] else "refused"
-        why = f"{asked['owner']}: {asked['reason']}"
-        told = [self._resolved(who, commit["owner"], one, "human", how, why, at=at) for one in conflicts]
+        why = f"{asked['owner']}: {asked['reason'][: self.limits.reason_chars_max]}"
+        if asked["commit"] and self.locks.in_the_way(who, commit["writes"], (), ()):
+            # somebody else is at it now: the decision has to wait, and may be given again
+            text = "some of its rows are locked: decide again later"
+            return [self._outcome(who, commit["owner"], "waits_for_human", -1, "locked", text, [], route)]
+        del self._human[who]
+        self._dirty.add((HUMAN, *who))
         if not asked["commit"]:
+            told = [self._resolved(who, commit["owner"], one, "human", "refused", why, at=at) for one in conflicts]
             return [*told, *self._refuse(who, commit, Refusal("conflict", why, conflicts, []), route or row[2], at)]
-        held = self.locks.in_the_way(who, commit["writes"], (), ())
-        if held:  # somebody else is at it now: the decision has to wait, and may be given again
-            self._human[who] = row
-            return [
-                self._outcome(who, commit["owner"], "waits_for_human", -1, "locked", "some of its rows are locked", [], route)
-            ]
-        self._write(commit, commit["writes"], at)
+        conflicts = list(stale(self.rows, commit, self.limits.conflicts_max))
+        writes, settled, refusal, _ = settle(self.rows, commit, conflicts, self._merges, self.limits, decided=why)
+        if refusal is not None:
+            return self._refuse(who, commit, refusal, route or row[2], at)
+        told = [self._resolved(who, commit["owner"], *one, at=at) for one in settled]
+        self._write(commit, writes, at)
         self._end(who, "committed", at)
-        return [*told, self._outcome(who, commit["owner"], "committed", at.offset + 1, "", why, [], route)]
+        return [
+            *told,
+            self._outcome(who, commit["owner"], "committed", at.offset + 1, "", why, [], route),
+            *self._unlock(who, at),
+        ]
 
     # ---- inside
+
+    def _foreign(self, who: Who, asked: Fields, route: str, at: At) -> list[Told]:
+        """Refuse what is asked under the name of somebody else's transaction, which stays as it is."""
+        session = self.locks.sessions.get(who)
+        if session is None or session.owner == asked["owner"]:
+            return []
+        return [self._refused_request(asked, "not_yours", f"it is a transaction of {session.owner}", route, at)]
 
     def _past(self, who: Who) -> list[Any] | None:
         return self._ended.get(who)
@@ -273,32 +303,28 @@ class Arbiter(Locking):
             return self._outcome(who, promised[4]["owner"], "prepared", promised[0], "", "", [], route)
         if (waits := self._human.get(who)) is not None:
             return self._outcome(who, waits[3]["owner"], "waits_for_human", -1, "", "", waits[4], route)
-        if asked["again"] and self._may_be_forgotten(at):
+        if asked["again"] and self._ended.may_be_forgotten(asked["snapshot"], at.now_ms):
             text = (
                 "it may have been carried out before, so long ago that this is not remembered: look at what it would have written"
             )
             return self._outcome(who, asked["owner"], "unknown", -1, "forgotten", text, [], route)
         return None
 
-    def _may_be_forgotten(self, at: At) -> bool:
-        if not self._has_forgotten:
-            return False
-        oldest: list[Any] = next(iter(self._ended.values()))
-        return bool(oldest[4] > at.now_ms - self.limits.again_ms)
+    def _waits_for_human(self, who: Who, asked: Fields, route: str, at: At) -> list[Told]:
+        if who not in self._human:
+            return []
+        return [self._refused_request(asked, "not_yet", "the same transaction waits for a human: take another name", route, at)]
 
     def _checked(
         self, who: Who, asked: Fields, at: At
     ) -> tuple[Refusal | None, list[Fields], list[tuple[Fields, str, str, str]], bool]:
         """Return why it is refused, its writes, what was settled, and whether a human has to decide."""
         writes: list[Fields] = asked["writes"]
-        if problem := input_problem(asked, self.limits):
+        if problem := input_problem(asked, self.limits, at.offset + 1):
             return Refusal(*problem, [], []), writes, [], False
         self.rows.bury(at.now_ms)
-        if len(self.rows) + len(writes) > self.limits.keys_max:
-            text = (
-                f"this partition has {len(self.rows)} rows, at most {self.limits.keys_max}: delete some, or use more partitions"
-            )
-            return Refusal("full", text, [], []), writes, [], False
+        if (full := self._full(asked)) is not None:
+            return full, writes, [], False
         if asked["fences"] and (fenced := self._guard.problem((one["resource"], one["token"]) for one in asked["fences"])):
             return Refusal("fenced", fenced, [], []), writes, [], False
         if self.locks.sessions and (held := self._locked(who, asked)) is not None:
@@ -306,11 +332,26 @@ class Arbiter(Locking):
         if too_old(self.rows, asked):
             text = f"snapshot {asked['snapshot']} is older than what is remembered of deleted rows: begin again"
             return Refusal("too_old", text, [], []), writes, [], False
-        conflicts = list(stale(self.rows, asked))
+        conflicts = list(stale(self.rows, asked, self.limits.conflicts_max))
         if not conflicts:
             return None, writes, [], False
         writes, settled, refusal, human = settle(self.rows, asked, conflicts, self._merges, self.limits)
         return refusal, writes, settled, human
+
+    def _full(self, asked: Fields) -> Refusal | None:
+        """Return the refusal of what would be too much to remember; rows that are there can still be written, and deleted."""
+        rows, fences, limits = self.rows, self._fences, self.limits
+        if len(rows) + len(asked["writes"]) > limits.keys_max:
+            new = sum(rows.newest((one["table"], one["key"])) is None for one in asked["writes"] if one["value"] is not None)
+            if new and len(rows) + new > limits.keys_max:
+                text = f"this partition has {len(rows)} rows, at most {limits.keys_max}: delete some, or use more partitions"
+                return Refusal("full", text, [], [])
+        if asked["fences"] and len(fences) + len(asked["fences"]) > limits.fences_max:
+            new = len({one["resource"] for one in asked["fences"]} - fences.seen.keys())
+            if new and len(fences) + new > limits.fences_max:
+                text = f"this partition knows tokens of {len(fences)} resources, at most {limits.fences_max}: use fewer names"
+                return Refusal("full", text, [], [])
+        return None
 
     def _locked(self, who: Who, asked: Fields) -> Refusal | None:
         counts = asked["isolation"] in ("serializable", "repeatable_read")
@@ -345,6 +386,7 @@ class Arbiter(Locking):
         if len(self._human) >= self.limits.human_max:
             text = f"{self.limits.human_max} commits wait for a human on this partition: decide about some"
             return self._refuse(who, asked, Refusal("full", text, [], []), route, at)
+        settled = [one for one in settled if one[2] == "waits"][: self.limits.conflicts_max]
         conflicts = [one[0] for one in settled]
         self._human[who] = [at.offset + 1, at.now_ms, route, asked, conflicts]
         self._dirty.add((HUMAN, *who))
@@ -360,13 +402,7 @@ class Arbiter(Locking):
         self._change("committed", at, asked, writes)
 
     def _end(self, who: Who, state: str, at: At, code: str = "", reason: str = "") -> None:
-        ended, dirty = self._ended, self._dirty
-        ended[who] = [state, at.offset + 1, code, reason, at.now_ms]
-        dirty.add((ENDED, *who))
-        if len(ended) > self.limits.ended_max:
-            oldest, _ = ended.popitem(last=False)
-            dirty.add((ENDED, *oldest))
-            self._has_forgotten = True
+        self._ended.add(who, [state, at.offset + 1, code, reason, at.now_ms])
 
     def _resolved(self, who: Who, owner: str, conflict: Fields, policy: str, how: str, reason: str, *, at: At) -> Told:
         fields = {

@@ -11,16 +11,17 @@ from typing import Any, Final
 from processors.core.transactions.lock_words import Ended, Granted, LockLimits, Outcome, Queued, Refused, Waiting
 from processors.core.transactions.row_locks import RowLocks
 from processors.core.transactions.rows import Place, Row, Rows
-from processors.core.transactions.validation import place_problem
-from processors.core.transactions.words import ROWS_READ_BYTES_MAX, Fields, Refusal, TableLimits, Told
+from processors.core.transactions.sizes import utf8_bytes
+from processors.core.transactions.validation import domain_problem, place_problem
+from processors.core.transactions.words import ROWS_READ_BYTES_MAX, Fields, Problem, Refusal, TableLimits, Told
 from schemas.naming import name_problem
 from streams.core.at import At, Deadlines
 
-__all__ = ["Locking"]
+__all__ = ["Locking", "names_problem"]
 
 Who = tuple[str, str]
-ROW_OVERHEAD: Final = 200
-"""Bytes of a row in a page beside its values, about."""
+ROW_OVERHEAD: Final = 40
+"""Bytes of a row or a version in a page beside its names and value, at most."""
 PROMISED: Final = "p"
 ROW_MODES: Final = frozenset({"shared", "exclusive"})
 
@@ -59,11 +60,12 @@ class Locking:
             domain, txn = name.split("\n")
             row = self._promised[domain, txn]
             asked = row[1] + 1
+            while row[2] + self._pauses_ms(asked) <= at.now_ms:
+                asked += 1  # nobody was there to ask
             self._promised[domain, txn] = [row[0], asked, *row[2:]]
             self._dirty.add((PROMISED, domain, txn))
-            pause_ms = min(self.limits.ask_ms * 2**asked, self.limits.ask_ms_max)
-            self._due.set(name, at.now_ms + pause_ms)
-            told.append(Told("in_doubt", {"txn": txn, "participant": domain}))
+            self._due.set(name, row[2] + self._pauses_ms(asked))
+            told.append(Told("in_doubt", {"txn": txn, "participant": domain, "at_ms": row[2]}))
         return told
 
     # ---- the feed
@@ -95,8 +97,8 @@ class Locking:
 
     def mark(self, asked: Fields, route: str, at: At) -> list[Told]:
         """Put a mark into the feed, and say where it lies."""
-        if problem := name_problem(asked["domain"], "the domain") or name_problem(asked["request_id"], "the request"):
-            return [self._refused_request(asked, "bad_name", problem, route, at)]
+        if problem := names_problem(asked, "domain", "request_id"):
+            return [self._refused_request(asked, *problem, route, at)]
         fields = {"domain": asked["domain"], "txn": asked["request_id"], "owner": "", "isolation": ""}
         self._change("mark", at, fields, [])
         promised = [txn for domain, txn in self._promised if domain == asked["domain"]]
@@ -111,9 +113,8 @@ class Locking:
 
     def read(self, asked: Fields, route: str, at: At) -> list[Told]:
         """Read a page of rows, as they are or were."""
-        problem = name_problem(asked["domain"], "the domain") or name_problem(asked["request_id"], "the request")
-        if problem:
-            return [self._refused_request(asked, "bad_name", problem, route, at)]
+        if problem := names_problem(asked, "domain", "request_id"):
+            return [self._refused_request(asked, *problem, route, at)]
         self.rows.bury(at.now_ms)
         at_position, at_ms = asked["at_position"], asked["at_ms"]
         answer: Fields = {
@@ -141,7 +142,8 @@ class Locking:
                 break
             if not versions:
                 continue
-            size += ROW_OVERHEAD + sum(len(one[1] or "") + ROW_OVERHEAD for one in versions)
+            size += ROW_OVERHEAD + utf8_bytes(place[0]) + utf8_bytes(place[1])
+            size += sum(ROW_OVERHEAD + utf8_bytes(one[1]) + utf8_bytes(one[2]) + utf8_bytes(one[3]) for one in versions)
             if answer["rows"] and (size > ROWS_READ_BYTES_MAX or len(answer["rows"]) >= self.limits.page_rows_max):
                 answer["more"] = True
                 break
@@ -172,9 +174,8 @@ class Locking:
     def lock(self, asked: Fields, route: str, at: At) -> list[Told]:
         """Give a transaction locks, or let it wait for them."""
         limits = self.locks.limits
-        for what in ("domain", "txn", "owner", "request_id"):
-            if problem := name_problem(asked[what], f"the {what}"):
-                return [self._refused_request(asked, "bad_name", problem, route, at)]
+        if problem := names_problem(asked, "domain", "txn", "owner", "request_id"):
+            return [self._refused_request(asked, *problem, route, at)]
         if not limits.lease_ms_min <= asked["lease_ms"] <= limits.lease_ms_max:
             text = f"a lease of {asked['lease_ms']} ms: {limits.lease_ms_min} to {limits.lease_ms_max} are allowed"
             return [self._refused_request(asked, "bad_lease", text, route, at)]
@@ -188,7 +189,9 @@ class Locking:
             if not one["span"] and one["mode"] not in ROW_MODES:
                 text = f"{one['mode']} of the row {one['key'][:40]!r}: intentions are for prefixes; a row is shared or exclusive"
                 return [self._refused_request(asked, "bad_mode", text, route, at)]
-            problem_ = place_problem(one["table"], one["key"].rstrip("/") if one["span"] else one["key"], asked["domain"])
+            problem_: Problem | None = place_problem(
+                one["table"], one["key"].rstrip("/") if one["span"] else one["key"], asked["domain"]
+            )
             if problem_ is None and one["span"] and "/" not in one["key"]:
                 problem_ = "bad_prefix", f"prefix {one['key'][:40]!r}: begin it with the domain and a slash"
             if problem_:
@@ -212,6 +215,8 @@ class Locking:
 
     def keep(self, asked: Fields, route: str, at: At) -> list[Told]:
         """Let a transaction's locks hold for another lease."""
+        if problem := names_problem(asked, "domain", "txn", "owner"):
+            return [self._refused_request(asked, *problem, route, at)]
         who, limits = (asked["domain"], asked["txn"]), self.locks.limits
         lease_ms = min(max(asked["lease_ms"], limits.lease_ms_min), limits.lease_ms_max)
         session = self.locks.keep(who, asked["owner"], lease_ms, at)
@@ -271,22 +276,31 @@ class Locking:
         reads = asked["reads"] if counts else ()
         outcomes = self.locks.promise(who, asked["owner"], asked["writes"], reads, spans, at)
         self._take_promise(who, row)
-        self._due.set(f"{who[0]}\n{who[1]}", at.now_ms + self.limits.ask_ms)
         self._dirty.add((PROMISED, *who))
         self._change("prepared", at, asked, [])
         return self._told_of(outcomes, at)
 
     def _take_promise(self, who: Who, row: list[Any]) -> None:
         self._promised[who] = row
-        pauses = sum(min(self.limits.ask_ms * 2**n, self.limits.ask_ms_max) for n in range(row[1] + 1))
-        self._due.set(f"{who[0]}\n{who[1]}", row[2] + pauses)
+        self._due.set(f"{who[0]}\n{who[1]}", row[2] + self._pauses_ms(row[1]))
+
+    def _pauses_ms(self, asked: int) -> int:
+        """Return how long after its promise a question is due where so many were asked: the moments follow from that alone."""
+        total_ms, pause_ms, most_ms = 0, self.limits.ask_ms, self.limits.ask_ms_max
+        for number in range(asked + 1):
+            if pause_ms >= most_ms:
+                return total_ms + (asked + 1 - number) * most_ms
+            total_ms, pause_ms = total_ms + pause_ms, 2 * pause_ms
+        return total_ms
 
     def _forget_promise(self, who: Who) -> None:
         del self._promised[who]
         self._due.end(f"{who[0]}\n{who[1]}")
         self._dirty.add((PROMISED, *who))
 
-    def _vote(self, who: Who, asked: Fields, route: str, position: int, refusal: Refusal | None) -> Told:
+    def _vote(
+        self, who: Who, asked: Fields, route: str, position: int, refusal: Refusal | None = None, *, at_ms: int = 0
+    ) -> Told:
         fields = {
             "txn": who[1],
             "participant": who[0],
@@ -296,6 +310,7 @@ class Locking:
             "timeout_ms": asked["timeout_ms"],
             "route": route,
             "position": position,
+            "at_ms": at_ms,
             "code": "" if refusal is None else refusal.code,
             "reason": "" if refusal is None else refusal.reason,
             "conflicts": [] if refusal is None else refusal.conflicts,
@@ -320,6 +335,14 @@ class Locking:
             "conflicts": conflicts,
         }
         return Told("outcome", fields, route, everybody=state == "waits_for_human")
+
+
+def names_problem(asked: Fields, *names: str) -> Problem | None:
+    """Return what is wrong with the names of a command, if anything is; the domain is looked at as one."""
+    for name in names:
+        if text := domain_problem(asked[name]) if name == "domain" else name_problem(asked[name], f"the {name}"):
+            return "bad_name", text
+    return None
 
 
 def _versions(row: Row, at_position: int, at_ms: int, *, history: bool) -> tuple[list[list[Any]], bool]:

@@ -1,32 +1,37 @@
 """The rows of a partition, with their versions.
 
     ["k", table, key]   [trimmed, [[version, value, transaction, owner, at_ms, priority], ...]]  oldest first; null: deleted
-    ["meta"]            [last change, newest version of a row that is gone, when it was written]
+    ["meta"]            [last change, newest version of a row that is gone, when it was written, newest end that is forgotten]
 
 A version is the position of the commit that wrote it. A row keeps what is younger than the horizon and the version before, at
-most `versions_max`; `trimmed` is the newest that went. A deleted row goes when its deletion is older than the horizon.
+most `versions_max`, fewer where values are large; `trimmed` is the newest that went. A deleted row goes when its deletion is
+older than the horizon.
 
 A scan is checked by the changes since its snapshot, which are kept in order beside the rows; where the snapshot is older than
-these, by all rows of the domain. Both say the same.
+these, or they are more than it has rows, by its rows. Both say the same.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
+from processors.core.transactions.orders import Order, Place
+from processors.core.transactions.sizes import PLACE_BYTES, json_bytes
 from processors.core.transactions.words import TableLimits
 from schemas.naming import domain_of
 
 __all__ = ["META", "ROW", "Place", "Rows"]
 
-ROW = "k"
-META = ("meta",)
+ROW: Final = "k"
+META: Final = ("meta",)
+SMALL_CHARS: Final = 2_000
+"""Of a value: sixteen of these need not be counted."""
+FEW_CHANGES: Final = 100
+"""That are looked through for a scan without asking whether its rows would be fewer."""
 
-Place = tuple[str, str]
-"""Table and key."""
 Version = list[Any]
 Row = list[Any]
 
@@ -41,8 +46,7 @@ class Rows:
     def __init__(self, limits: TableLimits) -> None:
         self._limits = limits
         self._rows: dict[Place, Row] = {}
-        self._domains: dict[str, dict[Place, None]] = {}
-        self._sorted: dict[str, list[Place]] = {}
+        self._domains: dict[str, Order] = {}
         self._positions: list[int] = []
         self._changed: list[Place] = []
         self._graves: deque[tuple[int, int, Place]] = deque()
@@ -66,7 +70,7 @@ class Rows:
             newest.append((last[0], place))
             if last[1] is None:
                 graves.append((last[4], last[0], place))
-            self._domain(place)[place] = None
+            self._domain(place).add(place)
         newest.sort()
         newest = newest[-self._limits.recent_max :]
         self._positions = [version for version, _ in newest]
@@ -109,35 +113,35 @@ class Rows:
 
     def changed_since(self, domain: str, table: str, prefix: str, snapshot: int) -> list[Place]:
         """Return the rows of a prefix that were changed after a snapshot, in their order."""
-        positions = self._positions
-        start = bisect_right(positions, snapshot)
-        rows = self._rows
-        if start or self._whole:
-            found = {
-                place
-                for place in self._changed[start:]
-                if place[0] == table and place[1].startswith(prefix) and place in rows and rows[place][1][-1][0] > snapshot
-            }
+        rows, order = self._rows, self._domains.get(domain)
+        if order is None:
+            return []
+        start = bisect_right(self._positions, snapshot)
+        changed = len(self._positions) - start if start or self._whole else len(order.places)
+        if changed <= FEW_CHANGES and (start or self._whole):
+            candidates: Iterable[Place] = self._changed[start:]
         else:
-            found = {
-                place
-                for place in self._domains.get(domain, ())
-                if place[0] == table and place[1].startswith(prefix) and rows[place][1][-1][0] > snapshot
-            }
+            first, end = order.span(table, prefix)
+            if end - first <= changed:
+                line = order.line()
+                return [line[n] for n in range(first, end) if rows[line[n]][1][-1][0] > snapshot]
+            candidates = self._changed[start:]
+        found = {
+            place
+            for place in candidates
+            if place[0] == table and place[1].startswith(prefix) and place in rows and rows[place][1][-1][0] > snapshot
+        }
         return sorted(found)
 
     def page(self, domain: str, table: str, prefix: str, after: Place) -> Iterator[tuple[Place, Row]]:
         """Yield the rows of a domain by table and key, after one; of one table and prefix where a table is given."""
-        order = self._sorted.get(domain)
+        order = self._domains.get(domain)
         if order is None:
-            order = self._sorted[domain] = sorted(self._domains.get(domain, ()))
-        start = bisect_right(order, after)
-        if table:
-            start = max(start, bisect_left(order, (table, prefix)))
-        for place in order[start:] if start else order:
-            if table and (place[0] != table or not place[1].startswith(prefix)):
-                return
-            yield place, self._rows[place]
+            return
+        line, rows = order.line(), self._rows
+        first, end = order.span(table, prefix) if table else (0, len(line))
+        for n in range(max(first, order.after(after)), end):
+            yield line[n], rows[line[n]]
 
     # ---- writing
 
@@ -156,9 +160,7 @@ class Rows:
             if value is None:
                 return  # nothing is there to delete
             row = self._rows[place] = [0, [new]]
-            domain = domain_of(place[1])
-            self._domain(place)[place] = None
-            self._sorted.pop(domain, None)
+            self._domain(place).add(place)
         else:  # a new list each time: the table may still hold the one before, and fall back to it
             self._rows[place] = self._longer(row, new, now_ms)
         if value is None:
@@ -180,27 +182,38 @@ class Rows:
                 continue  # it was written again
             del rows[place]
             domain = domain_of(place[1])
-            del self._domains[domain][place]
-            if not self._domains[domain]:
+            self._domains[domain].remove(place)
+            if not self._domains[domain].places:
                 del self._domains[domain]
-            self._sorted.pop(domain, None)
             self._dirty.add(place)
             self.gone, self.gone_ms = max(self.gone, version), max(self.gone_ms, at_ms)
 
     def _longer(self, row: Row, new: Version, now_ms: int) -> Row:
         """Return a row with one version more, and without those that need not be kept."""
         versions, old_ms = row[1], now_ms - self._limits.horizon_ms
-        if len(versions) < self._limits.versions_max and (len(versions) == 1 or versions[1][4] >= old_ms) and new[4] >= old_ms:
+        small = new[1] is None or len(new[1]) <= SMALL_CHARS
+        if small and len(versions) < self._limits.versions_max and (len(versions) == 1 or versions[1][4] >= old_ms):
             return [row[0], [*versions, new]]
         kept = [*versions, new]
         drop = max(0, len(kept) - self._limits.versions_max)
         while drop + 1 < len(kept) and kept[drop + 1][4] < old_ms:
             drop += 1
+        if not small:
+            drop = max(drop, self._too_large(kept))
         return [kept[drop - 1][0] if drop else row[0], kept[drop:]]
 
-    def _domain(self, place: Place) -> dict[Place, None]:
+    def _too_large(self, versions: list[Version]) -> int:
+        """Return how many of the oldest versions are too much for a row; small ones may be added to it afterwards."""
+        left = self._limits.row_bytes_max
+        for number in range(len(versions) - 1, -1, -1):
+            left -= PLACE_BYTES + sum(json_bytes(versions[number][n]) for n in (1, 2, 3))
+            if left < 0 and number + 1 < len(versions):
+                return number + 1
+        return 0
+
+    def _domain(self, place: Place) -> Order:
         domain = domain_of(place[1])
         found = self._domains.get(domain)
         if found is None:
-            found = self._domains[domain] = {}
+            found = self._domains[domain] = Order()
         return found

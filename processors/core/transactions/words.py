@@ -29,13 +29,19 @@ class TableLimits:
     Attributes:
         name_chars_max: Of tables, keys, transactions, owners.
         value_chars_max: Of a value: larger things belong into an object store, and their names here.
+        reason_chars_max: Of a reason that somebody gives: it is kept and told, and what is beyond is cut off.
         rows_max: Reads, scans, expectations and writes of one transaction each: a command is one record.
+        transaction_bytes_max: All of them as JSON: a promise is one row, and a row one record of a megabyte.
+        participants_max: Of a transaction over several domains: what the coordinator allows.
         keys_max: Rows of one partition: about 2 GB in memory with ten versions each.
         versions_max: Of one row; a row that is written all the time would have no end of them.
+        row_bytes_max: Versions of a row as JSON, as a large one is added: with small ones after it they fit into a record.
         horizon_ms: How long a version that was replaced is kept: longer than a transaction takes, and time to look back.
         ended_max: Transactions of one partition whose end is remembered for who asks again: a minute of full load.
         again_ms: For how long a client may ask again; what ended is remembered at least so long, or asking again is refused.
-        prepared_max: Promised and undecided at a time: their rows are locked, so more is an outage of the coordinator.
+        fences_max: Resources whose tokens are remembered, on one partition.
+        prepared_max: Promised and undecided at a time: their rows are locked, so more is an outage of the coordinator; and a mark
+            names those of its domain.
         human_max: Commits that wait for a human at a time.
         ask_ms: How long a promise waits for a decision before it asks, and then twice as long each time.
         ask_ms_max: The longest of these pauses.
@@ -46,13 +52,18 @@ class TableLimits:
 
     name_chars_max: int = NAME_CHARS_MAX
     value_chars_max: int = 65_536
+    reason_chars_max: int = 1_000
     rows_max: int = 1_000
+    transaction_bytes_max: int = 700_000
+    participants_max: int = 64
     keys_max: int = 1_000_000
     versions_max: int = 16
+    row_bytes_max: int = 600_000
     horizon_ms: int = 10 * MINUTE_MS
     ended_max: int = 200_000
     again_ms: int = 2 * MINUTE_MS
-    prepared_max: int = 10_000
+    fences_max: int = 100_000
+    prepared_max: int = 3_000
     human_max: int = 10_000
     ask_ms: int = 5_000
     ask_ms_max: int = MINUTE_MS

@@ -6,11 +6,9 @@ transaction may have acted on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from schemas.naming import domain_of
-from streams.core.tables.rows import Version
 
 __all__ = ["VALIDATED", "Body", "Part", "Place"]
 
@@ -46,39 +44,17 @@ class Part:
         self.writes: dict[Place, tuple[str | None, str]] = {}
         self.expects: dict[Place, int] = {}
 
-    def fields(self, isolation: str) -> dict[str, Any]:
-        """Return the fields of a commit or a prepare that come from this part."""
-        snapshot, reads, spans = VALIDATED[isolation]
-        return {
-            "isolation": isolation,
-            "snapshot": self.snapshot if snapshot else -1,
-            "reads": [{"table": table, "key": key} for table, key in self.reads] if reads else [],
-            "spans": [{"table": table, "prefix": prefix} for table, prefix in self.spans] if spans else [],
-            "expects": [{"table": table, "key": key, "version": version} for (table, key), version in self.expects.items()],
-            "writes": [
-                {"table": table, "key": key, "value": value, "policy": policy}
-                for (table, key), (value, policy) in self.writes.items()
-            ],
-        }
-
-    def over(self, rows: Iterable[tuple[str, Version]], table: str, prefix: str) -> Iterator[tuple[str, str, Version | None]]:
-        """Yield key, value and version of rows with the transaction's own writes over them, by key; its own have no version."""
-        own = sorted((key, value) for (at, key), (value, _) in self.writes.items() if at == table and key.startswith(prefix))
-        index = 0
-        for key, version in rows:
-            while index < len(own) and own[index][0] < key:
-                if (value := own[index][1]) is not None:
-                    yield own[index][0], value, None
-                index += 1
-            if index < len(own) and own[index][0] == key:
-                if (value := own[index][1]) is not None:
-                    yield key, value, None
-                index += 1
-            elif version.value is not None:
-                yield key, version.value, version
-        for key, value in own[index:]:
-            if value is not None:
-                yield key, value, None
+    def over(self, rows: list[tuple[str, str]], table: str, prefix: str) -> list[tuple[str, str]]:
+        """Return key and value of rows with the transaction's own writes over them, by key."""
+        if not self.writes:
+            return rows
+        seen = dict(rows)
+        for (at, key), (value, _) in self.writes.items():
+            if at == table and key.startswith(prefix):
+                seen.pop(key, None)
+                if value is not None:
+                    seen[key] = value
+        return sorted(seen.items())
 
 
 class Body:

@@ -24,14 +24,16 @@ class Crossing:
         txn: Its id.
         participants: The domains.
         at: Where it is in those that have shown it.
-        seen_ms: When it was first heard of here.
+        promised: The domains that have shown its promise, so that its commit there comes later than that.
+        seen_ms: When its first commit was shown.
     """
 
-    __slots__ = ("at", "participants", "seen_ms", "txn")
+    __slots__ = ("at", "participants", "promised", "seen_ms", "txn")
 
-    def __init__(self, txn: str, participants: frozenset[str], seen_ms: int) -> None:
-        self.txn, self.participants, self.seen_ms = txn, participants, seen_ms
+    def __init__(self, txn: str, participants: frozenset[str]) -> None:
+        self.txn, self.participants, self.seen_ms = txn, participants, 0
         self.at: dict[str, int] = {}
+        self.promised: set[str] = set()
 
 
 class Crossings:
@@ -56,11 +58,11 @@ class Crossings:
 
     def shown(self, txn: str, domain: str, position: int, participants: Collection[str], now_ms: int) -> None:
         """Take a commit that a domain has shown."""
-        one = self._of.get(txn)
-        if one is None:
-            one = self._of[txn] = Crossing(txn, frozenset(participants), now_ms)
+        one = self._known(txn, participants)
         if domain in one.at:
             return
+        if not one.at:
+            one.seen_ms = now_ms
         one.at[domain] = position
         known = self._in.setdefault(domain, [])
         if known and known[-1][0] > position:
@@ -69,9 +71,39 @@ class Crossings:
             known.append((position, one))
         self._judge(one)
 
+    def promised(self, txn: str, domain: str, participants: Collection[str] = ()) -> None:
+        """Take a promise that a domain has shown: it is not committed there yet."""
+        self._known(txn, participants).promised.add(domain)
+
+    def rolled_back(self, txn: str) -> None:
+        """Take the news that a transaction has come to nothing."""
+        one = self._of.get(txn)
+        if one is not None and not one.at:
+            del self._of[txn]
+
+    def doubt(self, domain: str) -> None:
+        """Take no promise of a domain for a commit that is still to come: something of it was missed."""
+        for one in self._of.values():
+            one.promised.discard(domain)
+
+    def unclear(self, domain: str) -> list[str]:
+        """Return the transactions of which it is not known whether a domain has committed them before it was followed."""
+        return [
+            one.txn
+            for one in self._of.values()
+            if domain in one.participants and domain not in one.at and domain not in one.promised
+        ]
+
+    def elsewhere(self, txn: str) -> list[str]:
+        """Return the followed domains of which it is not known whether they have committed a transaction."""
+        one = self._of.get(txn)
+        return [] if one is None else sorted((one.participants & self._tracked) - one.at.keys() - one.promised)
+
     def strangers(self) -> set[str]:
         """Return the domains that take part in what was shown and are not followed."""
-        return {domain for one in self._of.values() for domain in one.participants - self._tracked}
+        return {domain for one in self._of.values() if not one.participants <= self._tracked for domain in one.participants} - (
+            self._tracked
+        )
 
     def overdue(self, before_ms: int) -> Iterator[tuple[str, str]]:
         """Yield transactions that are not whole since then, each with a domain that has not shown it."""
@@ -114,7 +146,7 @@ class Crossings:
     def forget(self, floors: Mapping[str, int]) -> None:
         """Drop what is whole and lies below the oldest position that is read in each of its domains."""
         for txn, one in list(self._of.items()):
-            if txn in self.halves:
+            if txn in self.halves or not one.at:
                 continue
             if all(position <= floors.get(domain, position) for domain, position in one.at.items()):
                 del self._of[txn]
@@ -125,6 +157,14 @@ class Crossings:
                         index -= 1
                     if index >= 0:
                         del known[index]
+
+    def _known(self, txn: str, participants: Collection[str]) -> Crossing:
+        one = self._of.get(txn)
+        if one is None:
+            one = self._of[txn] = Crossing(txn, frozenset(participants))
+        elif participants and not one.participants:
+            one.participants = frozenset(participants)
+        return one
 
     def _judge(self, one: Crossing) -> None:
         if one.at and (one.participants & self._tracked) - one.at.keys():

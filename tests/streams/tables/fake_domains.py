@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self
 
 from schemas import tables, transactions
 from schemas.events import Event
-from streams.client import Mesh, connect
+from streams.client import connect
 from streams.codec import Codec
 from streams.core.patterns import TopicPattern
 from streams.requests import REPLY_PARTITION, REPLY_TO, REQUEST_ID
@@ -70,6 +71,8 @@ class FakeDomains:
     # ---- what domains do
 
     def _take(self, record: Record) -> None:
+        if not record.value:
+            return  # the position of a decision
         kind, fields = self.codec.type_of(record), self.codec.read(record)
         self.commands.append(kind)
         if self.silent:
@@ -91,6 +94,10 @@ class FakeDomains:
         self.apply(fields, position, where, participants=[])
 
     def _transaction_prepare(self, record: Record, fields: dict[str, Any], position: int, where: int) -> None:
+        if fields["domain"] + fields["txn"] in self.ended:
+            said = {"txn": fields["txn"], "owner": fields["owner"], "participants": fields["participants"], "commit": True}
+            self.reply(record, transactions.TransactionDecided, **said)
+            return
         self.prepared.setdefault(fields["txn"], {})[fields["domain"]] = fields | {"where": where, "record": record}
         self.tell(where, self._change("prepared", position, fields, []))
 
@@ -161,14 +168,35 @@ class FakeDomains:
         }
         self.tell(where, self._change("committed", position, fields, participants))
 
-    async def decide(self, txn: str, domain: str) -> None:
+    def decide(self, txn: str, domain: str) -> None:
         """Have one domain commit a prepared transaction, at a position of its own."""
         fields = self.prepared[txn].pop(domain)
         participants = fields["participants"]
         record = self.log.append(Outgoing(tables.COMMANDS_TOPIC, b"-", b"", (), fields["where"]))
         self.apply(fields, record.offset + 1, fields["where"], participants=participants)
-        for _ in range(5):
-            await asyncio.sleep(0)
+
+    async def promised(self, count: int = 2) -> str:
+        """Wait until a transaction is prepared in so many domains, and return its id."""
+        await until(lambda: any(len(parts) == count for parts in self.prepared.values()))
+        return next(txn for txn, parts in self.prepared.items() if len(parts) == count)
+
+    def abort(self, txn: str) -> None:
+        """Have the coordinator answer that a domain has voted against a prepared transaction."""
+        parts = self.prepared.pop(txn)
+        fields = next(iter(parts.values()))
+        other = {
+            "table": "t",
+            "key": "a/x",
+            "span": False,
+            "row": "a/x",
+            "seen": 0,
+            "version": 1,
+            "txn": "o",
+            "owner": "somebody",
+        }
+        said = {"txn": txn, "owner": fields["owner"], "participants": fields["participants"], "commit": False}
+        why = {"code": "conflict", "reason": "it has changed", "conflicts": [other]}
+        self.reply(fields["record"], transactions.TransactionDecided, **said, **why)
 
     def tell(self, where: int, change: dict[str, Any]) -> None:
         """Tell the feed one change, unless it is to be lost."""
@@ -233,8 +261,8 @@ class FakeDomains:
         return {"kind": kind, "position": position, "at_ms": position, **who, "writes": writes, "participants": participants}
 
 
-async def settled(mesh: Mesh) -> None:
-    """Let everything that can happen now happen."""
-    del mesh
-    for _ in range(50):
-        await asyncio.sleep(0)
+async def until(holds: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110 - what is waited for is of many kinds
+            await asyncio.sleep(0.001)

@@ -9,7 +9,7 @@ import pytest
 
 from streams.tables import TransactionConflict, TransactionRefused
 from streams.tables.transactions import Transaction
-from tests.streams.tables.fake_domains import FakeDomains, settled
+from tests.streams.tables.fake_domains import FakeDomains, until
 
 
 async def test_what_is_put_is_read_and_scanned_at_once() -> None:
@@ -148,7 +148,7 @@ async def test_a_gap_in_the_feed_has_the_rows_read_anew() -> None:
         await other.table("plans").get("repo/a")
         domains.mute = 1
         lost = asyncio.ensure_future(other.table("plans").put("repo/b", 2))
-        await settled(mesh)
+        await until(lambda: ("plans", "repo/b") in domains.rows)
         assert await mesh.table("plans").get("repo/b") is None
         await mesh.table("plans").put("repo/c", 3)
         assert await mesh.table("plans").get("repo/b") == 2

@@ -79,9 +79,9 @@ class Log:
     def __init__(
         self, limits: TableLimits | None = None, lock_limits: LockLimits | None = None, merges: dict[str, Any] | None = None
     ) -> None:
-        self._make = lambda rows: Arbiter.load(rows, limits, lock_limits, merges)
+        self._settings = (limits, lock_limits, merges)
         self.rows: dict[tuple[Any, ...], bytes] = {}
-        self.arbiter: Arbiter = self._make([])
+        self.arbiter = Arbiter.load([], *self._settings)
         self.offset, self.now_ms = -1, 1_000_000
         self.feed: list[Fields] = []
 
@@ -125,7 +125,8 @@ class Log:
 
     def reload(self) -> None:
         """Make the arbiter anew from its rows, in another order than they were written in."""
-        self.arbiter = self._make([(key, orjson.loads(row)) for key, row in reversed(self.rows.items())])
+        rows = [(key, orjson.loads(row)) for key, row in reversed(self.rows.items())]
+        self.arbiter = Arbiter.load(rows, *self._settings)
 
     def values(self, table: str = "t") -> dict[str, str]:
         """Return the rows of a table as a reader pages through them."""

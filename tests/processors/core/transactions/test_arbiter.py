@@ -21,7 +21,7 @@ def histories(draw: st.DrawFn) -> list[tuple[str, Any]]:
     """Draw commands: snapshots are named by how far back they lie, transactions by small numbers so that some are said again."""
     some = st.lists(st.sampled_from(KEYS), max_size=3, unique=True)
     written = st.tuples(st.sampled_from(KEYS), st.sampled_from(["1", "2", None]))
-    asked = st.builds(
+    asked: st.SearchStrategy[Fields] = st.builds(
         dict,
         txn=st.integers(0, 12).map(str),
         isolation=st.sampled_from(LEVELS),
@@ -162,7 +162,10 @@ def test_a_deletion_is_remembered_until_the_horizon() -> None:
 def test_a_fenced_write_is_refused() -> None:
     """A smaller token than has been seen; also after the arbiter was made anew."""
     log = Log()
-    fence = lambda token: [{"resource": "repo/main", "token": token}]  # noqa: E731
+
+    def fence(token: int) -> list[Fields]:
+        return [{"resource": "repo/main", "token": token}]
+
     assert log.take("commit", commit("new", "d/a", fences=fence(7))) == []
     log.reload()
     assert kinds(log.take("commit", commit("old", "d/a", fences=fence(6)))) == ["refused:fenced"]

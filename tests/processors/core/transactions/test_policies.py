@@ -20,7 +20,7 @@ def start(**merges: Any) -> Log:
 
 def mine(policy: str, **fields: Any) -> dict[str, Any]:
     """Return a commit that read position 1 and writes 10."""
-    base = {"snapshot": 1, "reads": reads("d/a"), "writes": writes("d/a", value="10", policy=policy)}
+    base: dict[str, Any] = {"snapshot": 1, "reads": reads("d/a"), "writes": writes("d/a", value="10", policy=policy)}
     return commit("mine", **(base | fields))
 
 
