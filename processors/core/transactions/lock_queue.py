@@ -106,7 +106,10 @@ class Queue:
         self._changed()
 
     def held(self, who: Who, lock: Lock) -> None:
-        """Note that a transaction has a lock now."""
+        """Note that a transaction has a lock now.
+
+        That closes no circle: who waits for it now had its request ahead, or was passed over by it, and then there was one.
+        """
         waiting = self.waiting
         if not waiting:
             return
@@ -116,8 +119,6 @@ class Queue:
                 one.holders.add(who)
                 self.blocks.setdefault(who, set()).add(key)
                 self.touched.add(key)
-        if who in self.of:
-            self._look_for_circle(who)
         self._changed()
 
     def freed(self, who: Who) -> None:

@@ -326,3 +326,29 @@ def test_under_wound_wait_an_older_one_goes_before_a_younger_one_that_waits() ->
     log.reload()
     told = log.take("end", end("oldest"))
     assert [(one.kind, one.fields["txn"]) for one in told] == [("outcome", "oldest"), ("locked", "older")]
+
+
+def test_who_is_waited_for_is_told_anew_where_it_does_not_count_any_more() -> None:
+    """Somebody far away begins to wait for t, and so f before it does: who is behind t is told, and again when that ends."""
+    log = Log()
+    for txn, key in (("k", "d/k"), ("h", "d/h"), ("t", "d/y")):
+        log.take("lock", lock(txn, (key, EXCLUSIVE)))
+    log.take("lock", lock("f", ("d/h", SHARED), ("d/r", EXCLUSIVE)))
+    log.take("lock", lock("t", ("d/k", SHARED), ("d/r", EXCLUSIVE)))
+    (told,) = log.take("lock", lock("u", ("d/r", EXCLUSIVE)))
+    assert told.fields["behind"] == ["agent-t"]
+    told_ = log.take("lock", lock("h", ("d/y", EXCLUSIVE), wait_ms=500))
+    assert {one.fields["txn"]: one.fields["behind"] for one in told_} == {
+        "t": ["agent-k"],
+        "u": ["agent-f", "agent-t"],
+        "h": ["agent-t"],
+    }
+    log.reload()
+    told_ = log.pass_time(500)
+    assert {one.fields["txn"]: one.fields.get("behind") for one in told_} == {
+        "h": None,
+        "t": ["agent-f", "agent-k"],
+        "u": ["agent-t"],
+    }
+    log.take("lock", lock("h", ("d/y", EXCLUSIVE), request="again"))
+    assert ("locked", "t") in [(one.kind, one.fields["txn"]) for one in log.take("end", end("k"))]
