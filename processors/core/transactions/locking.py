@@ -101,7 +101,7 @@ class Locking:
             return [self._refused_request(asked, *problem, route, at)]
         fields = {"domain": asked["domain"], "txn": asked["request_id"], "owner": "", "isolation": ""}
         self._change("mark", at, fields, [])
-        promised = [txn for domain, txn in self._promised if domain == asked["domain"]]
+        promised = sorted(txn for domain, txn in self._promised if domain == asked["domain"])
         answer = {
             "domain": asked["domain"],
             "request_id": asked["request_id"],
