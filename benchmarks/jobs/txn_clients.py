@@ -30,7 +30,7 @@ FILLING_MAX = 8
 
 
 def _account(number: int, domains: int) -> str:
-    return f"bank{number % domains}/{number}"
+    return f"bank{domains}.{number % domains}/{number}"
 
 
 def _quantiles(took: list[float]) -> dict[str, float]:
@@ -109,7 +109,7 @@ async def _check(mesh: Mesh, domains: int) -> dict[str, float]:
     total = 0
     async with mesh.transaction(isolation="snapshot", read_only=True) as txn:
         for domain in range(domains):
-            total += sum(value for _, value in await txn.scan("accounts", f"bank{domain}/"))
+            total += sum(value for _, value in await txn.scan("accounts", f"bank{domains}.{domain}/"))
     return {"total": total, "expected": ACCOUNTS * MONEY}
 
 

@@ -1,14 +1,13 @@
 """The copies of one mesh: which domains it follows, how their rows are read, and at which moment they are seen.
 
 mark ─▶ the domain is followed: from here on its feed tells everything, and what was promised before is waited for
-rows ─▶ page after page while the feed goes on; a second mark where there was more than one page
-gap  ─▶ the rows are read anew; who reads meanwhile waits
+rows ─▶ page after page while the feed goes on, and a second mark: what is in them has then been told as well
+gap  ─▶ all of this anew; who reads meanwhile waits
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -19,25 +18,21 @@ from schemas.errors import AntiphonError
 from schemas.tables import (
     COMMANDS_TOPIC,
     FEED_TOPIC,
-    AskTransaction,
     MarkTable,
     ReadRows,
     RowsRead,
     TableMarked,
-    TransactionOutcome,
 )
-from schemas.transactions import MANAGER_PREFIX
-from streams.core.tables.cuts import Crossings
 from streams.core.tables.rows import DomainRows, Version
 from streams.errors import RequestTimedOut, TopicMissing
-from streams.tables.errors import TableError, TransactionRefused, VersionGone
+from streams.tables.errors import TableError, VersionGone
 from streams.tables.feeds import Domain, PartitionFeed
+from streams.tables.moments import Moments
 from streams.tables.wire import AGAIN_S
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable
 
-    from streams.coordination.channel import Answer
     from streams.tables.feeds import Change
     from streams.tables.wire import Wire
     from streams.transport import Log
@@ -49,9 +44,6 @@ log = logging.getLogger(__name__)
 MADE_BY: Final = "antiphon worker transactions"
 KEPT_TICKS: Final = 8
 """Old versions stay for so many ticks of the clock, two seconds: a transaction that begins can be put back that far."""
-HALF_MS: Final = 500
-"""A transaction that one domain has shown and another one has not is asked after when this has passed: the other one may have
-shown it before it was followed."""
 
 
 class Copies:
@@ -69,13 +61,11 @@ class Copies:
         self.domains: dict[str, Domain] = {}
         self.ready: dict[str, Domain] = {}
         """Those whose rows can be read."""
-        self.crossings = Crossings()
+        self.moments = Moments(wire, self.domains, answer_s=answer_s, follow=self.followed, soon=self.soon)
         self._feeds: dict[int, PartitionFeed] = {}
         self._partitions = 0
         self._opening: dict[str, asyncio.Future[Domain]] = {}
         self._loading: dict[str, asyncio.Future[Domain]] = {}
-        self._asked: set[tuple[str, str]] = set()
-        self._moved: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # ---- opening
@@ -128,23 +118,16 @@ class Copies:
         if domain is None:
             domain = feed.domains[name] = self.domains[name] = Domain(name, feed)
         marked = await self.mark(domain)
-        assert domain.ended is not None
-        for txn in marked["prepared"]:
-            if txn not in domain.ended:
-                domain.doubts.add(txn)
-                self.crossings.promised(txn, name)
+        self.moments.promised(domain, marked["prepared"])
         # What the domain has committed before the mark was promised in the others before that, so it is known after this:
         others = {one.feed.number: one for one in self.domains.values() if one is not domain}
         await asyncio.gather(*(self.mark(one) for one in others.values()))
-        self.crossings.track(name)
-        await asyncio.gather(*(self._settle(txn, name) for txn in self.crossings.unclear(name)))
-        domain.ended = None
-        self._news()
+        await self.moments.followed(domain)
         return domain
 
     async def _load(self, name: str) -> Domain:
-        domain = await self.followed(name)
         while True:
+            domain = await self.followed(name)
             domain.lost = False
             rows = domain.loading = DomainRows()
             async for page in self.pages(name):
@@ -153,7 +136,6 @@ class Copies:
                         version = Version(one["version"], one["value"], one["at_ms"], one["txn"], one["owner"])
                         rows.load(row["table"], row["key"], version)
                 last: int = page["position"]
-            domain.base = max(domain.base, last)
             rows.trim(last)
             await self.mark(domain)  # all that is in the rows has then been told by the feed too, with what belongs together
             if not domain.lost:
@@ -162,7 +144,6 @@ class Copies:
         if before is not None:
             self._tell_missed(domain, before, rows)
         self.ready[name] = domain
-        self._news()
         return domain
 
     async def pages(self, domain: str, **which: Any) -> AsyncIterator[dict[str, Any]]:  # noqa: ANN401 - fields of ReadRows
@@ -218,51 +199,6 @@ class Copies:
             domain.base = max(domain.base, fields["position"])
             return fields
 
-    # ---- seeing
-
-    async def cut(self, fixed: Mapping[str, int], name: str, *, own: bool = True) -> dict[str, int]:
-        """Return a moment of all domains at which every transaction over several is wholly there or not at all.
-
-        Args:
-            fixed: Positions that it has to have, of an earlier cut; empty for a new one.
-            name: The domain that it is needed for.
-            own: Whether this mesh's own commits have to be in it.
-
-        Raises:
-            RequestTimedOut: There was none in time.
-            TransactionRefused: There is none that fits to the fixed positions.
-        """
-        least = {one.name: one.own for one in self.domains.values() if own} | dict(fixed)
-        until = time.monotonic() + self._answer_s
-        while True:
-            for stranger in self.crossings.strangers() if self.crossings else ():
-                await self.followed(stranger)
-            if not any(one.doubts or one.ended is not None for one in self.domains.values()):
-                cut = {one.name: one.position for one in self.domains.values()} | dict(fixed)
-                if self.crossings:
-                    cut = self.crossings.cut(cut)
-                if all(cut[at] >= position for at, position in least.items()):
-                    return cut
-                if fixed and not self.crossings.halves and any(cut[at] < position for at, position in fixed.items()):
-                    reason = (
-                        f"domain {name} is new here, and nothing there fits to what was read elsewhere: begin with domains=..."
-                    )
-                    raise TransactionRefused("a moment of several domains", code="snapshot", reason=reason)
-            await self._moves(HALF_MS / 1000)
-            if time.monotonic() >= until:
-                raise RequestTimedOut(
-                    f"no moment of domains {', '.join(sorted(self.domains))} within {self._answer_s:g} s at which all "
-                    f"transactions over several of them are whole: see `antiphon txn ls`"
-                )
-
-    async def _moves(self, limit_s: float) -> None:
-        """Wait for news from any feed."""
-        if self._moved is None or self._moved.done():
-            self._moved = asyncio.get_running_loop().create_future()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit_s):
-                await asyncio.shield(self._moved)
-
     # ---- the clock
 
     def tick(self) -> None:
@@ -277,15 +213,16 @@ class Copies:
             floors[domain.name] = floor
             if domain.rows is not None:
                 domain.rows.trim(floor)
-        if self.crossings:
-            for stranger in self.crossings.strangers():
-                self.soon(self.followed(stranger))
-            for txn, name in self.crossings.overdue(time.time_ns() // 1_000_000 - HALF_MS):
-                self._ask(txn, name)
-            self.crossings.forget(floors)
-        for domain in self.domains.values():
-            for txn in domain.doubts:
-                self._ask(txn, domain.name)
+            if domain.name not in self._opening and domain.name not in self._loading:
+                self._again(domain)
+        self.moments.tick(floors)
+
+    def _again(self, domain: Domain) -> None:
+        """Try anew what has failed."""
+        if domain.rows is not None and domain.name not in self.ready:
+            self.soon(self.loaded(domain.name))
+        elif domain.ended is not None:
+            self.soon(self.followed(domain.name))
 
     def soon(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
         """Do something in the background; what it raises is logged."""
@@ -320,48 +257,18 @@ class Copies:
 
     def _changed(self, domain: Domain | None, change: Change) -> None:
         if domain is not None:
-            kind = change["kind"]
             if change["participants"]:
-                self._crossing(domain, kind, change)
-            if kind == "committed":
+                self.moments.take(domain, change)
+            if change["kind"] == "committed":
                 for watcher in domain.watchers:
                     watcher(change)
         self._told(change)
-        if self._moved is not None:
-            self._news()
-
-    def _crossing(self, domain: Domain, kind: str, change: Change) -> None:
-        """Take a change of a transaction over several participants."""
-        txn, crossings = change["txn"], self.crossings
-        several = [one for one in change["participants"] if not one.startswith(MANAGER_PREFIX)]
-        if kind == "prepared":
-            if len(several) > 1:
-                crossings.promised(txn, domain.name, several)
-            return
-        if kind == "committed":
-            if len(several) > 1:
-                crossings.shown(txn, domain.name, change["position"], several, time.time_ns() // 1_000_000)
-        else:
-            crossings.rolled_back(txn)
-        if domain.ended is not None:
-            domain.ended.add(txn)
-        if txn in domain.doubts:
-            self.soon(self._resolved(domain, txn))
-
-    async def _resolved(self, domain: Domain, txn: str) -> None:
-        """A promise from before the domain was followed is decided: others may have done it before they were followed."""
-        await asyncio.gather(*(self._settle(txn, name) for name in self.crossings.elsewhere(txn)))
-        domain.doubts.discard(txn)
-        self._news()
-
-    def _news(self) -> None:
-        if self._moved is not None and not self._moved.done():
-            self._moved.set_result(None)
-        self._moved = None
+        self.moments.news()
 
     def _lost(self, domain: Domain) -> None:
         domain.lost = True
-        if domain.rows is not None and self.ready.pop(domain.name, None) is not None:
+        self.moments.lost(domain)
+        if self.ready.pop(domain.name, None) is not None:
             log.warning("something is missing in the feed of domain %s: its rows are read anew", domain.name)
             self.soon(self.loaded(domain.name))
 
@@ -383,42 +290,6 @@ class Copies:
             told = {"position": position, **who, "writes": [written]}
             for watcher in domain.watchers:
                 watcher(told)
-
-    def _ask(self, txn: str, name: str) -> None:
-        if (txn, name) in self._asked:
-            return
-        self._asked.add((txn, name))
-
-        async def ask() -> None:
-            try:
-                await self._settle(txn, name)
-            finally:
-                self._asked.discard((txn, name))
-
-        self.soon(ask())
-
-    async def _settle(self, txn: str, name: str) -> None:
-        """Learn whether a domain has committed a transaction before it was followed."""
-        _, fields = await self.outcome(txn, name)
-        domain, state, position = self.domains[name], fields["state"], fields["position"]
-        if state in ("prepared", "active") or (state == "committed" and position > domain.position):
-            self.crossings.promised(txn, name)  # the feed will show it
-            return
-        if state == "committed" or txn in self.crossings.halves:
-            self.crossings.shown(txn, name, max(0, position) if state == "committed" else 0, (), 0)
-        if txn in domain.doubts:
-            await self._resolved(domain, txn)
-        self._news()
-
-    async def outcome(self, txn: str, name: str) -> Answer:
-        """Ask a domain what came of a transaction."""
-        call = self._wire.channel.new_id()
-        answer = await self._wire.call(
-            AskTransaction, {"domain": name, "txn": txn}, key=name, call=call, what=f"the question what came of {txn}"
-        )
-        if answer[0] != TransactionOutcome.event_type:
-            raise TableError(f"domain {name} does not say what came of transaction {txn}: {answer[1].get('reason') or answer[0]}")
-        return answer
 
 
 _WHOLE: Final[dict[str, Any]] = {

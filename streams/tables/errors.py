@@ -73,7 +73,7 @@ class TransactionRefused(TableError):
     """A transaction did nothing. `code` says why for programs, `reason` for people.
 
     Attributes:
-        code: For programs: bad_value, fenced, full, cannot_merge and so on.
+        code: For programs: bad_value, fenced, full and so on.
         reason: For people.
         txn: The transaction.
         domain: Which domain refused it; may be empty.

@@ -91,8 +91,8 @@ class Tables:
             read_only: It writes nothing; it reads one moment of all domains, and is never refused.
             as_of: It only reads, what was there at a time (epoch milliseconds, by each domain's own), or at positions by domain,
                 such as the `cut` of an earlier one.
-            domains: Those that it will read in one moment, where it is read-only or of a snapshot: one that is first read later, and
-                that this mesh has not followed yet, may not fit to the moment that was begun with.
+            domains: Those that it will read in one moment, where it is read-only or of a snapshot: one that is new to this mesh
+                may not fit to the moment that was begun with.
             fresh: Whether it sees all that was committed before, by whomever.
             priority: For tables where conflicts are resolved by it.
             owner: Who commits; the running task unless given.

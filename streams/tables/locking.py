@@ -142,7 +142,7 @@ class HeldLocks:
             roll_back: Whether the transaction did not come to commit.
         """
         session = self._session
-        session.on_tick.discard(self._tick)
+        session.held.discard(self)
         session.wire.channel.forget(self._call)
         session.wire.channel.forget(self._keep_call)
         if roll_back:
@@ -157,7 +157,7 @@ class HeldLocks:
         if not self._held:
             session.wire.channel.listen(self._call, self._heard)
             session.wire.channel.listen(self._keep_call, self._heard)
-            session.on_tick.add(self._tick)
+            session.held.add(self)
             self._keep_at = time.monotonic() + self._lease_ms / 1000 / KEEP_SHARE
         found = self._held[domain] = {}
         return found
@@ -229,11 +229,10 @@ class HeldLocks:
                 request.waits_for(fields["behind"])
         elif kind == TransactionRefused.event_type:
             error = refusal(f"transaction {self._txn}", fields)
-            if request is not None:
-                if not request.granted.done():
-                    request.granted.set_exception(error)
-                return
-            self._lose(error)
+            if not fields["request_id"]:
+                self._lose(error)
+            elif request is not None and not request.granted.done():
+                request.granted.set_exception(error)
 
     def _lose(self, error: Exception) -> None:
         """It was rolled back: to let an older one go on, or since it was not heard of."""
@@ -244,7 +243,8 @@ class HeldLocks:
             if not request.granted.done():
                 request.granted.set_exception(error)
 
-    def _tick(self, now: float) -> None:
+    def keep(self, now: float) -> None:
+        """Say that the transaction still lives, where it is time for that."""
         if now < self._keep_at or self._lost is not None:
             return
         self._keep_at = now + self._lease_ms / 1000 / KEEP_SHARE

@@ -231,7 +231,7 @@ class Reads:
             if name not in self._cut:
                 for other in self._domains:
                     await copies.loaded(other)
-                self._cut |= await copies.cut(self._cut, name)
+                self._cut |= await copies.moments.cut(self._cut, name)
             part.snapshot = self._cut[name]
         else:
             part.snapshot = domain.position

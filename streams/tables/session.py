@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from streams.coordination.session import Session
     from streams.coordination.waits import ToldWait
     from streams.tables.feeds import Change
+    from streams.tables.locking import HeldLocks
     from streams.transport import Log
 
 __all__ = ["TICK_S", "Outcome", "TableSession", "check_name", "domain_of_prefix", "from_json", "to_json"]
@@ -85,8 +86,8 @@ class TableSession:
         self.commits = Commits(self.wire, self.copies.domains, self.copies.reload)
         self.policies: dict[str, str] = {}
         """What is done where a write to a table conflicts, as `mesh.table` said."""
-        self.on_tick: set[Callable[[float], None]] = set()
-        """Called with each tick: leases that are kept."""
+        self.held: set[HeldLocks] = set()
+        """The locks of transactions that have not ended."""
         self.clock: asyncio.TimerHandle | None = None
         """What looks after all that is on its way; None before the first use."""
 
@@ -99,7 +100,7 @@ class TableSession:
     async def outcome(self, txn: str, domain: str) -> Outcome:
         """Ask a domain what came of a transaction; see `Mesh.outcome`."""
         await self.open()
-        _, fields = await self.copies.outcome(txn, domain)
+        _, fields = await self.copies.moments.outcome(txn, domain)
         return Outcome.of(fields)
 
     async def resolve(self, domain: str, txn: str, *, commit: bool, reason: str, owner: str) -> Outcome:
@@ -128,7 +129,9 @@ class TableSession:
         return fields
 
     async def close(self) -> None:
-        """End all."""
+        """End all: transactions that are still open are rolled back."""
+        for locks in list(self.held):
+            locks.end(roll_back=True)
         self.commits.close()
         if self.clock is not None:
             self.clock.cancel()
@@ -141,8 +144,8 @@ class TableSession:
         try:
             self.copies.tick()
             self.commits.tick(now)
-            for look in list(self.on_tick):
-                look(now)
+            for locks in list(self.held):
+                locks.keep(now)
             if not self.wire.channel.is_open:
                 self.copies.soon(self.wire.open())
         except Exception:

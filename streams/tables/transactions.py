@@ -7,6 +7,7 @@ see `streams.core.tables.bodies`.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from schemas.transactions import MANAGER_PREFIX
@@ -179,6 +180,7 @@ class Transaction(Reads):
             self.committed = await session.commits.prepare(self.id, several, managers, timeout_s=self._timeout_s)
         else:
             self.committed = Committed(self.id, {})
+            await asyncio.sleep(0)  # who reads again and again until something comes lets it come
 
     def _parts(self) -> dict[str, Part]:
         """Return what each domain is told; not those that need not be asked."""

@@ -33,6 +33,8 @@ def _as_key(value: Any) -> Any:
     return tuple(_as_key(v) for v in value) if type(value) is list else value
 
 
+_SAME: Final = frozenset({str, int})
+"""What comes back as it was: their keys, and tuples of them, need not be read again to know."""
 _AS_IT_IS: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
@@ -50,7 +52,9 @@ class JsonCodec:
             TypeError: JSON would make another key of it (a date a string), which a recovered table is not asked for.
         """
         raw = orjson.dumps(key)
-        if type(key) is not str and type(key) is not int and self.decode_key(raw) != key:
+        if type(key) is tuple and _SAME.issuperset(map(type, key)):
+            return raw
+        if type(key) not in _SAME and self.decode_key(raw) != key:
             raise TypeError(f"as a key it would come back as {self.decode_key(raw)!r}")
         return raw
 

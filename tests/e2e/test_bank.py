@@ -21,6 +21,8 @@ CLIENTS = 64
 MINUTE_S = 60.0
 SHORT_S = 12.0
 SNAPSHOTS_MIN = 5
+SNAPSHOTS_WITHIN_S = 60.0
+"""On a loaded machine; they take milliseconds."""
 TRANSFERS_MIN = 50
 FAULTS = ("worker_killed", "coordinator_killed", "worker_frozen", "worker_replaced", "coordinator_frozen", "worker_hiccup")
 
@@ -107,6 +109,11 @@ async def bank(trial: TxnTrial, seconds: float, faults: tuple[str, ...]) -> tupl
                     await asyncio.sleep(0.05)
                     assert not auditing.done(), auditing.exception()
             await asyncio.wait([auditing], timeout=max(0.0, until - time.monotonic()))
+            wanted = snapshots + SNAPSHOTS_MIN  # those of now count: nobody is away any more
+            async with asyncio.timeout(SNAPSHOTS_WITHIN_S):
+                while snapshots < wanted:
+                    await asyncio.sleep(0.05)
+                    assert not auditing.done(), auditing.exception()
         finally:
             over.set()
             found = await asyncio.gather(*working, auditing, return_exceptions=True)

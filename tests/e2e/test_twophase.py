@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,7 +28,6 @@ from streams.client import Mesh
 from streams.tables import Heuristic, Part, TransactionConflict, TransactionRefused, VoteAgainst
 from tests.e2e.trial import read_committed, until
 from tests.e2e.txn_trial import TxnTrial
-from tests.streams.conftest import Run
 
 WITHIN_S = 120.0
 """For a transaction whose coordinator dies: a takeover on a loaded machine, and the pauses after which things are said again."""
@@ -60,6 +61,18 @@ class TwoPhaseTrial(TxnTrial):
         """Return what was told, in the order of each partition."""
         found = sorted(read_committed(self.servers, self.prefix + topic), key=lambda one: one[:2])
         return [(CATALOGUE.type_of(value), CATALOGUE.read(value)) for *_, value in found if value is not None]
+
+    def said_by(self, *command: str, exit_code: int = 0) -> list[dict[str, Any]]:
+        """Return what a command of the command line prints as JSON."""
+        given = {
+            "ANTIPHON_KAFKA__BOOTSTRAP_SERVERS": self.servers,
+            "ANTIPHON_KAFKA__CLIENT_ID": f"{self.name}-cli",
+            "ANTIPHON_CLIENT__COORDINATION_TOPIC_PREFIX": self.prefix,
+        }
+        program = [sys.executable, "-c", "from streams.cli import main; main()", *command, "--json"]
+        ended = subprocess.run(program, env=os.environ | given, capture_output=True, text=True, timeout=WITHIN_S, check=False)
+        assert ended.returncode == exit_code, ended.stderr
+        return [json.loads(line) for line in ended.stdout.splitlines()]
 
     def told_of(self, txn: str, topic: str = EVENTS_TOPIC) -> list[tuple[str, dict[str, Any]]]:
         """Return what was told of one transaction."""
@@ -295,7 +308,7 @@ async def test_a_client_that_dies_after_one_prepare_leaves_nothing_locked(trial:
     async with bench(trial) as one, running(coordinator(trial)):
         await one.mesh.publish(prepare_of(one, 0, "half", 1_500), topic=trial.prefix + TABLES_TOPIC)
         await one.is_free()
-        until(lambda: bool(trial.told_of("half")), "it is decided")
+        await asyncio.to_thread(until, lambda: bool(trial.told_of("half")), "it is decided", WITHIN_S)
         (_, fields), *_ = trial.told_of("half")
         assert (fields["commit"], fields["code"]) == (False, "timed_out")
         assert one.keys[1].partition("/")[0] in fields["reason"]
@@ -381,39 +394,25 @@ async def test_one_that_votes_against_it_aborts_all(trial: TwoPhaseTrial) -> Non
 
 
 @pytest.mark.usefixtures("arbiter")
-async def test_a_heuristic_outcome_is_an_incident_until_it_is_settled(
-    trial: TwoPhaseTrial, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_heuristic_outcome_is_an_incident_until_it_is_settled(trial: TwoPhaseTrial) -> None:
     """A manager has paid though the transaction aborts: an operator sees it, says what was done about it, and it ends."""
-    monkeypatch.setenv("ANTIPHON_CLIENT__COORDINATION_TOPIC_PREFIX", trial.prefix)
-    monkeypatch.setenv("ANTIPHON_KAFKA__CLIENT_ID", f"{trial.name}-cli")
     async with bench(trial) as one, running(coordinator(trial)):
         one.pay.by_itself = True
-        begun = asyncio.create_task(one.work(1, manager="nobody"))  # a vote that never comes
-        other = asyncio.create_task(_with_both(one))
-        assert not await other
-        assert not await begun
-        code, said, _ = await asyncio.to_thread(run, "txn", "incidents", "--json")
-        (incident,) = [found for found in map(json.loads, said.splitlines()) if found["participant"].endswith(one.manager)]
-        assert (code, incident["code"]) == (0, "heuristic")
+        txn = await one.mesh.transaction().__aenter__()
+        txn.enlist(one.manager, {})
+        txn.enlist("nobody", {})
+        with pytest.raises(TransactionConflict, match="no vote of manager:nobody"):
+            await txn.__aexit__(None, None, None)
+        await asyncio.to_thread(
+            until, lambda: any(kind == "transaction.incident" for kind, _ in trial.told_of(txn.id)), "it is told", WITHIN_S
+        )
+        (incident,) = [found for found in trial.said_by("txn", "incidents") if found["txn"] == txn.id]
+        place = txn.id, f"manager:{one.manager}"
+        assert (incident["participant"], incident["code"]) == (place[1], "heuristic")
         assert incident["reason"].endswith("has committed, and abort was decided: paid out at night")
-        place = incident["txn"], incident["participant"]
-        code, said, error = await asyncio.to_thread(run, "txn", "settle", *place, "--reason", "paid back")
-        assert (code, "settled" in said) == (0, True), error
-        until(lambda: any(kind == "transaction.ended" for kind, _ in trial.told_of(place[0])), "it has ended")
-        code, said, _ = await asyncio.to_thread(run, "txn", "incidents", "--all", "--json")
-        (incident,) = [found for found in map(json.loads, said.splitlines()) if found["txn"] == place[0]]
+        (settled,) = trial.said_by("txn", "settle", *place, "--reason", "paid back")
+        assert (settled["commit"], settled["decided"]) == (False, True)
+        (incident,) = [found for found in trial.said_by("txn", "incidents", "--all") if found["txn"] == txn.id]
         assert (incident["code"], incident["reason"]) == ("resolved", "operator: paid back")
-        code, _, error = await asyncio.to_thread(run, "txn", "settle", *place, "--reason", "once more")
-        assert (code, "no open incident" in error) == (4, True)
-
-
-async def _with_both(one: Bench) -> bool:
-    """Commit with the bench's manager and one that nobody runs: it aborts, and the manager had promised."""
-    try:
-        async with one.mesh.transaction() as txn:
-            txn.enlist(one.manager, {})
-            txn.enlist("nobody", {})
-    except (TransactionConflict, TransactionRefused):
-        return False
-    return True
+        assert trial.said_by("txn", "settle", *place, "--reason", "once more", exit_code=4) == []
+        assert not [found for found in trial.said_by("txn", "incidents", exit_code=4) if found["txn"] == txn.id]

@@ -197,7 +197,7 @@ class LockBook:
 
     def _holders_first(self, one: Waiting) -> list[str]:
         """Return the owners that a request waits for, those that have what it wants before those that wait for it."""
-        return self.owners_told([*sorted(one.holders), *self._queue.told(one)])
+        return self.owners_told([*sorted(one.holders), *self._queue.told(one, self.limits.told_max)])
 
     def _owner_of(self, who: Who, default: str = "") -> str:
         if who in self.sessions:

@@ -10,9 +10,10 @@ before and waits for the whole prefix, who waits for him:
     t1 has d/a        t2 wants d/ (shared): waits for t1        t1 wants d/b: t2 is ahead, and waits for t1
 
 So those ahead that wait for one's own transaction do not count: they cannot have what they want before it ends, whatever it gets.
-In the graph of transactions and whom they wait for, these are the ones in the same strongly connected component. It follows that
-no cycle of waits that count contains a wait for somebody in the queue: what is left are deadlocks over locks that are held. An
-upgrade goes before the queue by this rule, since the others wait for what its transaction has.
+Waits for holders count always; then, request by request as they came, those for requests ahead, unless whoever is ahead waits for
+this transaction by what counts so far. It follows that no cycle of waits has one in it that is for somebody in the queue: the
+last of these to be counted would have closed it. What is left are deadlocks over locks that are held. An upgrade goes before the
+queue by this rule, since the others wait for what its transaction has.
 
 Whom a request is said to be behind is as little as tells the same: the nearest ahead, and not whom these are behind themselves.
 """
@@ -45,9 +46,11 @@ class Queue:
         self.blocks: dict[Who, set[Who]] = {}
         self.touched: set[Who] = set()
         self._places: Places[Who] = Places()
-        self._wounding = 0
-        self._knots: dict[Who, int] | None = {}
-        self._were_tied = False
+        self._passed: dict[Who, set[Who]] | None = {}
+        """By request, those ahead that do not count for it; None: it has to be found out anew."""
+        self._circular = False
+        """Whether there may be circles of waits, before what does not count is left out: without them, all counts."""
+        self._told_passed: dict[Who, set[Who]] = {}
 
     # ---- changes
 
@@ -62,25 +65,25 @@ class Queue:
         for holder in holders:
             one.holders.add(holder)
             self.blocks.setdefault(holder, set()).add(key)
-        for lock in one.wants:
-            for other in self._places.against(lock):
-                its = waiting[other]
-                if its.who == who:
-                    continue
-                if _goes_first(one, its):
-                    its.ahead.add(key)
-                    one.followers.add(other)
-                    self.touched.add(other)
-                else:
-                    one.ahead.add(other)
-                    its.followers.add(key)
+        others = {other for lock in one.wants for other in self._places.against(lock)}
+        for its in sorted((waiting[other] for other in others), key=_order):
+            if its.who == who:
+                continue
+            if _goes_first(one, its):
+                its.ahead[key] = None
+                one.followers.add(its.key)
+                self.touched.add(its.key)
+            else:
+                one.ahead[its.key] = None
+                its.followers.add(key)
         waiting[key] = one
         self.of.setdefault(who, {})[key] = None
         for table, name, span, mode in one.wants:
             self._places.put((table, name, span), key, mode)
-        self._wounding += one.strategy == "wound_wait"
         self.touched.add(key)
-        self._knots = None
+        if who in self.blocks or one.followers or len(self.of[who]) > 1:
+            self._look_for_circle(who)
+        self._changed()
 
     def leave(self, one: Waiting) -> None:
         """Let a request wait no more."""
@@ -95,16 +98,18 @@ class Queue:
         for other in one.ahead:
             self.waiting[other].followers.discard(key)
         for other in one.followers:
-            self.waiting[other].ahead.discard(key)
+            del self.waiting[other].ahead[key]
         self.touched |= one.followers
         self.touched.discard(key)
         for holder in one.holders:
             self._unblock(holder, key)
-        self._wounding -= one.strategy == "wound_wait"
-        self._knots = None
+        self._changed()
 
     def held(self, who: Who, lock: Lock) -> None:
-        """Note that a transaction has a lock now."""
+        """Note that a transaction has a lock now.
+
+        That closes no circle: who waits for it now had its request ahead, or was passed over by it, and then there was one.
+        """
         waiting = self.waiting
         if not waiting:
             return
@@ -114,14 +119,14 @@ class Queue:
                 one.holders.add(who)
                 self.blocks.setdefault(who, set()).add(key)
                 self.touched.add(key)
-                self._knots = None
+        self._changed()
 
     def freed(self, who: Who) -> None:
         """Note that a transaction has no locks any more."""
         for key in self.blocks.pop(who, ()):
             self.waiting[key].holders.discard(who)
             self.touched.add(key)
-            self._knots = None
+        self._changed()
 
     def _unblock(self, holder: Who, key: Who) -> None:
         its = self.blocks[holder]
@@ -135,44 +140,47 @@ class Queue:
         """Return a lock that as many wait for as may."""
         return next((one for one in wants if self._places.count(one[:3]) >= most), None)
 
-    def counted(self, one: Waiting) -> set[Who]:
-        """Return those ahead of a request that count."""
-        knots = self._components()
-        if not knots or not one.ahead:
-            return one.ahead
-        mine = knots[one.who]
-        return {key for key in one.ahead if knots[self.waiting[key].who] != mine}
+    def counted(self, one: Waiting) -> dict[Who, None]:
+        """Return those ahead of a request that count, in the order in which they came."""
+        passed = self._all_passed().get(one.key)
+        return {key: None for key in one.ahead if key not in passed} if passed else one.ahead
 
     def is_free(self, one: Waiting) -> bool:
         """Return whether a request waits for nobody."""
         return not one.holders and (not one.ahead or not self.counted(one))
 
-    def told(self, one: Waiting) -> list[Who]:
-        """Return the transactions that a request is told it waits for: with what those are told, it is all that it waits for."""
+    def told(self, one: Waiting, most: int) -> list[Who]:
+        """Return the transactions that a request is told it waits for: with what those are told, it is all that it waits for.
+
+        Args:
+            one: The request.
+            most: How many of those ahead are looked for.
+        """
         waiting = self.waiting
-        left = set(self.counted(one))
+        near: dict[Who, None] = {}
+        covered: set[Who] = set()
         holders = set(one.holders)
-        near = []
-        while left:
-            key = max(left, key=lambda key: waiting[key].order)
-            nearest = waiting[key]
-            near.append(nearest.who)
-            left.discard(key)
-            left -= self.counted(nearest)
-            holders -= nearest.holders
-        return sorted(holders) + [who for who in dict.fromkeys(near) if who not in holders]
+        for key in reversed(self.counted(one)):
+            if key not in covered:
+                nearest = waiting[key]
+                near[nearest.who] = None
+                holders -= nearest.holders
+                covered.update(self.counted(nearest))
+                if len(near) >= most:
+                    break
+        return sorted(holders) + [who for who in near if who not in holders]
 
     def stirred(self) -> list[Waiting]:
         """Return the requests that may have to be told other owners than before, and forget that they have been touched."""
         waiting = self.waiting
-        are_tied = bool(self._components())
+        before, now = self._told_passed, self._all_passed()
+        if before or now:
+            self.touched.update(key for key in before.keys() | now.keys() if key in waiting and before.get(key) != now.get(key))
         keys = set(self.touched)
         for key in self.touched:
             keys |= waiting[key].followers
-        if are_tied or self._were_tied:  # which of those ahead count may have changed for anybody
-            keys = set(waiting)
-        self._were_tied, self.touched = are_tied, set()
-        return sorted((waiting[key] for key in keys), key=lambda one: one.order)
+        self.touched, self._told_passed = set(), now
+        return sorted((waiting[key] for key in keys), key=_order)
 
     def excluding(self, who: Who, locks: Iterable[Lock]) -> set[Who]:
         """Return the other transactions with requests that exclude a lock, and do not wait for this transaction themselves."""
@@ -183,43 +191,86 @@ class Queue:
     # ---- inside
 
     def _reaches(self, start: Who, goal: Who) -> bool:
+        """Whether a transaction waits for another one, by what counts."""
         seen, left = {start}, [start]
         while left:
-            for other in self._leads(left.pop()):
-                if other == goal:
-                    return True
-                if other not in seen:
-                    seen.add(other)
-                    left.append(other)
+            for key in self.of.get(left.pop(), ()):
+                one = self.waiting[key]
+                for other in one.holders | {self.waiting[ahead].who for ahead in self.counted(one)}:
+                    if other == goal:
+                        return True
+                    if other not in seen:
+                        seen.add(other)
+                        left.append(other)
         return False
 
+    def _changed(self) -> None:
+        if self._circular:
+            self._passed = None
+
+    def _look_for_circle(self, who: Who) -> None:
+        """See whether what was added makes a transaction wait for itself: other circles there were before, or there are none."""
+        if self._circular:
+            return
+        seen: set[Who] = set()
+        left = [who]
+        while left:
+            for other in self._leads(left.pop()):
+                if other == who:
+                    self._circular = True
+                    return
+                if other not in seen and other in self.of:
+                    seen.add(other)
+                    left.append(other)
+
+    def _all_passed(self) -> dict[Who, set[Who]]:
+        if self._passed is None:
+            self._passed, self._circular = {}, False
+            graph = {who: self._leads(who) & self.of.keys() for who in self.of}
+            for part in components(graph):
+                if len(part) > 1:
+                    self._circular = True
+                    self._untie(part, self._passed)
+        return self._passed
+
     def _leads(self, who: Who) -> set[Who]:
-        """Return all whom a transaction waits for, counted or not."""
+        """Return all whom a transaction waits for or has ahead."""
         found: set[Who] = set()
-        for key in self.of.get(who, ()):
+        for key in self.of[who]:
             one = self.waiting[key]
             found |= one.holders
             found.update(self.waiting[other].who for other in one.ahead)
         return found
 
-    def _components(self) -> dict[Who, int]:
-        """Return the number of each waiting transaction's component; empty where each is one of its own."""
-        if self._knots is None:
-            self._knots = self._tied() if self._may_be_tied() else {}
-        return self._knots
+    def _untie(self, part: set[Who], passed: dict[Who, set[Who]]) -> None:
+        """Find those ahead that do not count, among transactions that all lead to each other; others count."""
+        number = {who: at for at, who in enumerate(part)}
+        requests = sorted((self.waiting[key] for who in part for key in self.of[who]), key=_order)
+        reach = [0] * len(part)  # a bit for each transaction that one waits for
+        for one in requests:
+            for holder in one.holders & number.keys():
+                reach[number[one.who]] |= 1 << number[holder]
+        for middle in range(len(part)):
+            for start in range(len(part)):
+                if reach[start] >> middle & 1:
+                    reach[start] |= reach[middle]
+        for one in requests:
+            mine = number[one.who]
+            for key in one.ahead:
+                its = number.get(self.waiting[key].who)
+                if its is None:
+                    continue
+                if reach[its] >> mine & 1:
+                    passed.setdefault(one.key, set()).add(key)
+                elif not reach[mine] >> its & 1:
+                    gain = reach[its] | 1 << its
+                    for start in range(len(part)):
+                        if start == mine or reach[start] >> mine & 1:
+                            reach[start] |= gain
 
-    def _may_be_tied(self) -> bool:
-        """Whether waits may be circular: without holders that wait themselves the queue's order is the only one."""
-        if 0 < self._wounding < len(self.waiting):
-            return True
-        return any(who in self.blocks or len(mine) > 1 for who, mine in self.of.items())
 
-    def _tied(self) -> dict[Who, int]:
-        graph = {who: self._leads(who) & self.of.keys() for who in self.of}
-        parts = components(graph)
-        if len(parts) == len(graph):
-            return {}
-        return {who: number for number, part in enumerate(parts) for who in part}
+def _order(one: Waiting) -> int:
+    return one.order
 
 
 def _goes_first(one: Waiting, before: Waiting) -> bool:

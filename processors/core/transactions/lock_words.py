@@ -114,7 +114,7 @@ class Waiting:
         who: Its transaction.
         key: Its domain and id.
         holders: Transactions whose locks exclude what it wants.
-        ahead: Requests of others that exclude it and go first.
+        ahead: Requests of others that exclude it and go first, in the order in which they came.
         followers: Requests that have this one ahead.
     """
 
@@ -133,7 +133,7 @@ class Waiting:
     who: Who = ("", "")
     key: Who = ("", "")
     holders: set[Who] = field(default_factory=set)
-    ahead: set[Who] = field(default_factory=set)
+    ahead: dict[Who, None] = field(default_factory=dict)
     followers: set[Who] = field(default_factory=set)
 
     def row(self) -> list[Any]:

@@ -136,9 +136,10 @@ class Locking:
         ):
             versions, gone = _versions(row, at_position, at_ms, history=asked["history"])
             if gone:
-                answer["code"] = "too_old"
-                answer["reason"] = f"table {place[0]}, key {place[1]}: versions up to {row[0]} are not kept any more"
-                answer["rows"] = []
+                answer["more"] = bool(answer["rows"])  # the next page says so: who wants only what comes before has it
+                if not answer["rows"]:
+                    answer["code"] = "too_old"
+                    answer["reason"] = f"table {place[0]}, key {place[1]}: versions up to {row[0]} are not kept any more"
                 break
             if not versions:
                 continue

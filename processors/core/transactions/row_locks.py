@@ -123,8 +123,9 @@ class RowLocks(LockBook):
         Its requests that still wait are refused: it needs nothing any more. What came of others is returned.
         """
         outcomes: list[Outcome] = []
+        age_ms = self._age_of(who, at.now_ms)
         self._end_requests(who, "promised", "its transaction has promised its commit: it gets no more locks", outcomes)
-        session = self._session(who, owner, at.now_ms, at)
+        session = self._session(who, owner, age_ms, at)
         session.lease_ms, session.promised = 0, True
         self._due.end(due_name(SESSION, who))
         for lock in locks_of(writes, reads, spans):
@@ -264,7 +265,7 @@ class RowLocks(LockBook):
                     again = True
                     break  # who came before may have what they gave back
         for one in self._queue.stirred():
-            behind = self.owners_told(self._queue.told(one))
+            behind = self.owners_told(self._queue.told(one, self.limits.told_max))
             if behind != one.behind:
                 one.behind = behind
                 self._dirty.add((REQUEST, *one.key))

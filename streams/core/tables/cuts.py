@@ -81,6 +81,11 @@ class Crossings:
         if one is not None and not one.at:
             del self._of[txn]
 
+    def doubt(self, domain: str) -> None:
+        """Take no promise of a domain for a commit that is still to come: something of it was missed."""
+        for one in self._of.values():
+            one.promised.discard(domain)
+
     def unclear(self, domain: str) -> list[str]:
         """Return the transactions of which it is not known whether a domain has committed them before it was followed."""
         return [

@@ -94,6 +94,10 @@ class FakeDomains:
         self.apply(fields, position, where, participants=[])
 
     def _transaction_prepare(self, record: Record, fields: dict[str, Any], position: int, where: int) -> None:
+        if fields["domain"] + fields["txn"] in self.ended:
+            said = {"txn": fields["txn"], "owner": fields["owner"], "participants": fields["participants"], "commit": True}
+            self.reply(record, transactions.TransactionDecided, **said)
+            return
         self.prepared.setdefault(fields["txn"], {})[fields["domain"]] = fields | {"where": where, "record": record}
         self.tell(where, self._change("prepared", position, fields, []))
 

@@ -63,6 +63,41 @@ async def test_a_mesh_that_comes_in_the_middle_waits_until_nothing_is_half_there
         await committing
 
 
+async def test_a_reader_that_has_missed_half_of_a_transaction_never_sees_the_other_half_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its rows are read anew, and have what was missed; so the domain is asked before a moment is told."""
+    monkeypatch.setattr("streams.tables.commits.AGAIN_S", 0.05)
+    async with FakeDomains() as domains, domains.mesh("w") as writer, domains.mesh("r") as reader:
+        for key in ("a/x", "b/x"):
+            await writer.table("t").put(key, 0)
+            assert await reader.table("t").get(key) == 0
+        seen: set[tuple[int, ...]] = set()
+
+        async def read() -> None:
+            async with reader.transaction(read_only=True) as txn:
+                seen.add(tuple([await txn.get("t", key) for key in ("a/x", "b/x")]))
+
+        async def both() -> None:
+            async with writer.transaction() as txn:
+                await txn.put("t", "a/x", 1)
+                await txn.put("t", "b/x", 1)
+
+        committing = asyncio.ensure_future(both())
+        name = await domains.promised()
+        domains.mute = 1
+        domains.decide(name, "a")
+        domains.decide(name, "b")
+        assert await reader.table("t").get("b/x", fresh=True) == 1
+        await read()
+        await writer.table("t").put("a/y", 1)
+        assert await reader.table("t").get("a/y", fresh=True) == 1
+        while (1, 1) not in seen:
+            await read()
+        await committing
+        assert seen <= {(0, 0), (1, 1)}
+
+
 async def test_a_vote_against_it_refuses_it_everywhere() -> None:
     """The coordinator's answer has the conflicts of the domain that refused."""
     async with FakeDomains() as domains, domains.mesh() as mesh:
