@@ -175,7 +175,7 @@ class Arbiter(Locking):
                 return [self._done(who, commit=True, at=at)]
             refusal = Refusal(past[2], past[3], [], [])
             return [self._vote(who, asked, route, past[1], refusal, at_ms=past[4])]
-        if problem := participants_problem(asked, self.limits) or names_problem(asked, "domain", "txn", "owner"):
+        if problem := names_problem(asked, "domain", "txn", "owner") or participants_problem(asked, self.limits):
             return [self._refused_request(asked, *problem, route, at)]  # not a vote: with such names it might not fit into one
         if (foreign := self._foreign(who, asked, route, at)) or (foreign := self._waits_for_human(who, asked, route, at)):
             return foreign
@@ -367,7 +367,7 @@ class Arbiter(Locking):
         if not bad:  # what is bad stays so, and may be large
             self._end(who, "refused", at, refusal.code, refusal.reason)
         fields = {
-            "domain": who[0],
+            "domain": who[0][: self.limits.name_chars_max],
             "txn": who[1][: self.limits.name_chars_max],
             "owner": asked["owner"][: self.limits.name_chars_max],
             "request_id": "",

@@ -135,4 +135,4 @@ def test_the_logs_meet_every_answer() -> None:
     assert met >= {"feed: committed", "feed: prepared", "feed: rolled_back", "feed: mark"}
     assert met >= {"overwritten", "merged", "waits", "applied", "refused", "cannot_merge"}
     assert met >= {"waits_for_human", "active", "prepared", "committed", "rolled_back", "unknown"}
-    assert met >= {"conflict", "locked", "fenced", "full", "too_old", "forgotten", "not_yours", "wounded", "died", "expired"}
+    assert met >= {"conflict", "locked", "fenced", "full", "too_old", "forgotten", "not_yours", "died", "expired"}
