@@ -155,3 +155,15 @@ def test_a_row_that_was_read_twice_is_merged_once() -> None:
     log = start(t=lambda base, theirs, own: theirs + own - base)
     assert kinds(log.take("commit", mine("merge", reads=reads("d/a", "d/a")))) == ["resolved"]
     assert log.values() == {"d/a": str(2 + 10 - 1)}
+
+
+def test_without_the_version_that_was_read_nothing_is_merged() -> None:
+    """A sum would have what was there then twice; a row that was not there at all has None as its base."""
+    log = start(t=lambda base, theirs, own: theirs + own - (base or 0))
+    assert kinds(log.take("commit", mine("merge", snapshot=0))) == ["resolved"]
+    assert log.values() == {"d/a": str(2 + 10)}
+    for number in range(20):
+        log.take("commit", commit(f"more{number}", writes=writes("d/a", value=str(number))))
+    (told,) = log.take("commit", commit("late", snapshot=2, reads=reads("d/a"), writes=writes("d/a", policy="merge")))
+    assert told.fields["code"] == "cannot_merge"
+    assert "not kept" in told.fields["reason"]

@@ -33,12 +33,13 @@ def test_bytes_are_counted_as_they_are_written(text: str) -> None:
     assert utf8_bytes(text) == len(text.encode())
 
 
+@pytest.mark.parametrize("versions_max", [1, 2, 16, 90, 1_000])
 @pytest.mark.parametrize("character", CHARACTERS.values(), ids=CHARACTERS)
-def test_a_row_of_large_values_keeps_fewer_versions(character: str) -> None:
+def test_a_row_of_large_values_keeps_fewer_versions(character: str, versions_max: int) -> None:
     """However large values are a row can be written again, and what it does not keep any more is said to be too old."""
-    log = Log()
-    for number in range(40):
-        value = character * (1_999 if number % 3 else 65_536)
+    log = Log(TableLimits(versions_max=versions_max))
+    for number in range(max(40, versions_max // 2)):
+        value = character * ([2_600, 65_536, 40, 0][number % 7 % 4] if number < 200 else 300)
         assert log.take("commit", commit(f"t{number}", writes=writes("d/a", value=value))) == []
         assert fits(log)
     (row,) = log.read(history=True)["rows"]
