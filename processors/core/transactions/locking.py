@@ -8,14 +8,19 @@ from typing import Any, Final
 from processors.core.transactions.lock_words import Ended, Granted, LockLimits, Outcome, Queued, Refused, Waiting
 from processors.core.transactions.reading import Reading, Who, names_problem
 from processors.core.transactions.row_locks import RowLocks
+from processors.core.transactions.sizes import CHARACTER_BYTES_MAX, PLACE_BYTES, json_bytes
 from processors.core.transactions.validation import place_problem
 from processors.core.transactions.words import Fields, Problem, Refusal, TableLimits, Told
+from schemas.naming import NAME_CHARS_MAX
 from streams.core.at import At, Deadlines
 
 __all__ = ["Locking"]
 
 PROMISED: Final = "p"
 ROW_MODES: Final = frozenset({"shared", "exclusive"})
+LOCKS_BYTES_MAX: Final = 250_000
+"""Of the locks that a transaction has and asks for: they are one row, together with those that it needs to keep a promise."""
+LOCK_BYTES_MAX: Final = PLACE_BYTES + 2 * NAME_CHARS_MAX * CHARACTER_BYTES_MAX
 
 
 class Locking(Reading):
@@ -70,25 +75,18 @@ class Locking(Reading):
         wait_ms = asked["wait_ms"]
         if wait_ms is not None and wait_ms < 0:
             return [self._refused_request(asked, "bad_wait", f"a wait of {wait_ms} ms: 0 or more, or none", route, at)]
-        if not asked["locks"]:
-            return [self._refused_request(asked, "bad_locks", "it asks for no locks: name at least one", route, at)]
-        locks = []
-        for one in asked["locks"]:
-            if not one["span"] and one["mode"] not in ROW_MODES:
-                text = f"{one['mode']} of the row {one['key'][:40]!r}: intentions are for prefixes; a row is shared or exclusive"
-                return [self._refused_request(asked, "bad_mode", text, route, at)]
-            problem_: Problem | None = place_problem(
-                one["table"], one["key"].rstrip("/") if one["span"] else one["key"], asked["domain"]
-            )
-            if problem_ is None and one["span"] and "/" not in one["key"]:
-                problem_ = "bad_prefix", f"prefix {one['key'][:40]!r}: begin it with the domain and a slash"
-            if problem_:
-                return [self._refused_request(asked, *problem_, route, at)]
-            locks.append((one["table"], one["key"], one["span"], one["mode"]))
+        if problem_ := _locks_problem(asked["locks"], asked["domain"], limits.locks_max):
+            return [self._refused_request(asked, *problem_, route, at)]
+        locks = [(one["table"], one["key"], one["span"], one["mode"]) for one in asked["locks"]]
         who = asked["domain"], asked["txn"]
         if (past := self._past(who)) is not None:
             text = f"the transaction has ended: {past[0]}" + (f", {past[3]}" if past[3] else "")
             return [self._refused_request(asked, past[2] or "ended", text, route, at)]
+        session = self.locks.sessions.get(who)
+        names = [*locks, *(() if session is None else session.locks)]
+        if len(names) * LOCK_BYTES_MAX > LOCKS_BYTES_MAX and sum(map(_lock_bytes, names)) > LOCKS_BYTES_MAX:
+            text = f"the names of its locks have more than {LOCKS_BYTES_MAX} bytes: lock a prefix in place of its rows"
+            return [self._refused_request(asked, "too_large", text, route, at)]
         waiting = Waiting(
             asked["txn"],
             asked["owner"],
@@ -223,3 +221,24 @@ class Locking(Reading):
             "conflicts": conflicts,
         }
         return Told("outcome", fields, route, everybody=state == "waits_for_human")
+
+
+def _locks_problem(locks: list[Fields], domain: str, most: int) -> Problem | None:
+    """Return what is wrong with the locks that are asked for, if anything is."""
+    if not locks:
+        return "bad_locks", "it asks for no locks: name at least one"
+    if len(locks) > most:
+        return "too_large", f"it asks for {len(locks)} locks, at most {most} are allowed: lock a prefix in place of its rows"
+    for one in locks:
+        key, span = one["key"], one["span"]
+        if not span and one["mode"] not in ROW_MODES:
+            return "bad_mode", f"{one['mode']} of the row {key[:40]!r}: intentions are for prefixes; a row is shared or exclusive"
+        if problem := place_problem(one["table"], key, domain):
+            return problem
+        if span and "/" not in key:
+            return "bad_prefix", f"prefix {key[:40]!r}: begin it with the domain and a slash"
+    return None
+
+
+def _lock_bytes(lock: tuple[Any, ...]) -> int:
+    return PLACE_BYTES + json_bytes(lock[0]) + json_bytes(lock[1])

@@ -14,7 +14,7 @@ from processors.core.transactions.words import TableLimits
 from processors.transacting import tables
 from streams.core.at import At
 from streams.turns.options import RECORD_BYTES_MAX
-from tests.processors.core.transactions.commands import Fields, Log, commit, kinds, prepare, reads, writes
+from tests.processors.core.transactions.commands import Fields, Log, commit, kinds, lock, prepare, reads, writes
 
 ROOM = 20_000
 """Of a record for its headers and the envelope around it."""
@@ -184,3 +184,21 @@ def test_reasons_are_cut() -> None:
     told = log.take("resolve", {"domain": "d", "txn": "mine", "owner": "ann", "commit": False, "reason": "no " * 200_000})
     assert all(len(orjson.dumps(one.fields)) < ROOM for one in told)
     assert fits(log)
+
+
+@pytest.mark.parametrize("character", CHARACTERS.values(), ids=CHARACTERS)
+def test_a_transactions_locks_fit_into_a_row(character: str) -> None:
+    """With long names fewer may be locked than with short ones; whoever wants more is told to lock a prefix."""
+    if character == "\x01":
+        return  # no name
+    log, long = Log(), character * 240
+    said = [kinds(log.take("lock", lock("t", (f"d/{long}{number}", "exclusive"))))[0] for number in range(1_000)]
+    assert said[0] == "locked"
+    assert said[-1] == "refused:too_large"
+    assert fits(log)
+    log = Log()
+    assert kinds(log.take("lock", lock("t", *((f"d/{number}", "shared") for number in range(2_000)), request="r")))[0] == "locked"
+    assert fits(log)
+    again = lock("u", *(("d/a", "shared") for _ in range(2_001)), request="r")
+    assert kinds(log.take("lock", again)) == ["refused:too_large"]
+    assert kinds(log.take("lock", lock("u", ("d" + "/" * 300, "shared", True), request="s"))) == ["refused:bad_name"]
