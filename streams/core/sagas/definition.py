@@ -8,15 +8,16 @@
 **Edges.** A node lists in `after` what it follows; a choice names, in its cases, what follows it. An edge is *taken* or *passed
 over*, once. A node waits until every edge into it is one or the other, then runs if at least one was taken, and is passed over
 otherwise (and so are the edges out of it): branches in parallel meet and the two ways of a choice meet, by the same rule. Only
-a `Join` may run earlier: as soon as enough edges were taken. A graph of these has no cycle; what repeats is the *body* of a `Loop`
-or an `Each`, a graph of its own that ends before the node does. A graph has ended when each node has run or was passed over.
+a `Join` may run earlier: as soon as enough edges were taken. A graph of these has no cycle; what repeats is the *body* of a
+`Loop` or an `Each`, a graph of its own that ends before the node does. A graph has ended when each node has run or was passed
+over.
 
 **Data.** A node's result can be read by the nodes behind it under the node's name: `flight.price`. There are also `input` (of the
 saga), `saga.id`, and inside a body `item` (of an `Each`) and `index` (from 0). A node that was passed over is null. Names are
 unique in the whole definition, bodies included. In a body a name means the result of the same pass.
 
-**Templates.** What a node is given is JSON in which a text that begins with `=` is an expression: `"=flight.price"`. One that begins
-with `==` is text that begins with one `=`. See `expressions`.
+**Templates.** What a node is given is JSON in which a text that begins with `=` is an expression: `"=flight.price"`. One that
+begins with `==` is text that begins with one `=`. See `expressions`.
 
 **Failure.** A node that fails at last (attempts used up, a code that is not retried, out of time, rejected) does what `if_fails`
 says: *compensate* ends the saga by its compensations, in reverse order of their registration; *go_on* takes the edges out of it,
