@@ -118,7 +118,8 @@ class Step(Node):
         input: What it is given (a template).
         compensation: The handler that undoes it, or empty. Registered before the action is called, so that an action whose
             outcome is unknown is undone too: it has to bear that there is nothing to undo.
-        compensation_input: A template; None: `{"input": what the action was given, "result": its answer or null}`.
+        compensation_input: A template, in which the step's own name is its answer, or null while there is none; None:
+            `{"input": what the action was given, "result": its answer or null}`.
         timeout_ms: Of each attempt.
         retry: Of the action.
         compensation_timeout_ms: Of each attempt to undo.

@@ -15,8 +15,10 @@ __all__ = [
     "DEADLINE_MS_MAX",
     "DEFINITION_CHARS_MAX",
     "DESCRIPTION_CHARS_MAX",
+    "EVERY_MS_MIN",
     "EXPRESSION_CHARS_MAX",
     "EXPRESSION_DEPTH_MAX",
+    "FACTOR_MAX",
     "INPUTS_MAX",
     "ITEMS_MAX",
     "LEASE_MS",
@@ -27,6 +29,7 @@ __all__ = [
     "PAYLOAD_CHARS_MAX",
     "SCHEDULES_MAX",
     "TEMPLATE_DEPTH_MAX",
+    "TEMPLATE_VALUES_MAX",
     "TEXT_CHARS_MAX",
     "TIMEOUT_MS",
     "TIMEOUT_MS_MAX",
@@ -79,6 +82,8 @@ DEFINITION_CHARS_MAX: Final = 262_144
 """Characters of a definition as JSON: it travels in one record."""
 TEMPLATE_DEPTH_MAX: Final = 20
 """Values inside values of a template."""
+TEMPLATE_VALUES_MAX: Final = 2_000
+"""Values of a template: what is more is data, which belongs into the input."""
 TEXT_CHARS_MAX: Final = 16_384
 """Characters of one text in a template."""
 EXPRESSION_CHARS_MAX: Final = 1_000
@@ -87,3 +92,7 @@ EXPRESSION_DEPTH_MAX: Final = 30
 """Operators inside operators: evaluation is recursive."""
 MISTAKES_MAX: Final = 100
 """Mistakes that are told at once: nobody reads more."""
+FACTOR_MAX: Final = 10.0
+"""The steepest backoff: the third wait is a hundred times the first."""
+EVERY_MS_MIN: Final = 1_000
+"""The shortest time between two sagas of a schedule: what is more often is a stream of events."""

@@ -8,13 +8,13 @@ parts without expressions are shared by everything that is made of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Final
 
 from streams.core.sagas.expressions import BadExpression, Expression, Json, Read, Scope, Value, compile_expression
-from streams.core.sagas.limits import TEMPLATE_DEPTH_MAX, TEXT_CHARS_MAX
+from streams.core.sagas.limits import MISTAKES_MAX, TEMPLATE_DEPTH_MAX, TEMPLATE_VALUES_MAX, TEXT_CHARS_MAX
 
 __all__ = ["BadTemplate", "Template", "compile_template", "understand"]
 
@@ -77,8 +77,12 @@ class _Reading:
     def __init__(self) -> None:
         self.found: list[tuple[Read, Expression]] = []
         self.wrong: list[BadTemplate] = []
+        self._values = 0
 
     def read(self, template: Json, path: Read) -> _Part:
+        self._values += 1
+        if self._values > TEMPLATE_VALUES_MAX:
+            return self._refuse(f"a template has at most {TEMPLATE_VALUES_MAX} values: make it smaller", path)
         if len(path) > TEMPLATE_DEPTH_MAX:
             return self._refuse(f"values nest deeper than {TEMPLATE_DEPTH_MAX}: make it flatter", path)
         if isinstance(template, str):
@@ -86,25 +90,29 @@ class _Reading:
         if isinstance(template, Mapping):
             return self._mapping(template, path)
         if isinstance(template, list | tuple):
-            parts = [self.read(value, (*path, index)) for index, value in enumerate(template)]
-            if all(constant is not _NOT_CONSTANT for _, constant in parts):
-                return _constant([constant for _, constant in parts])
-            values = tuple(value for value, _ in parts)
-            return (lambda scope: [value(scope) for value in values]), _NOT_CONSTANT
-        if template is None or isinstance(template, bool):
-            return _constant(template)
-        if isinstance(template, float) and not isfinite(template):
-            return self._refuse(f"{template} is no number of JSON: numbers are finite", path)
-        if isinstance(template, int) and not -(2**63) <= template < 2**63:
-            return self._refuse("a whole number has at most 64 bits; write a larger one as 1e30", path)
-        if not isinstance(template, int | float):
-            return self._refuse(f"a template is JSON, and this is a {type(template).__name__}", path)
-        return _constant(template)
+            return self._list(template, path)
+        reason = _no_literal(template)
+        return self._refuse(reason, path) if reason else _constant(template)
+
+    def _list(self, template: Sequence[Json], path: Read) -> _Part:
+        parts: list[_Part] = []
+        for index, value in enumerate(template):
+            parts.append(self.read(value, (*path, index)))
+            if self._values > TEMPLATE_VALUES_MAX:  # told already
+                break
+        if all(constant is not _NOT_CONSTANT for _, constant in parts):
+            return _constant([constant for _, constant in parts])
+        values = tuple(value for value, _ in parts)
+        return (lambda scope: [value(scope) for value in values]), _NOT_CONSTANT
 
     def _mapping(self, template: Mapping[Json, Json], path: Read) -> _Part:
         if not all(isinstance(key, str) for key in template):
             return self._refuse("a key of a template is text", path)
-        parts = {key: self.read(value, (*path, key)) for key, value in template.items()}
+        parts: dict[str, _Part] = {}
+        for key, value in template.items():
+            parts[key] = self.read(value, (*path, key))
+            if self._values > TEMPLATE_VALUES_MAX:  # told already
+                break
         if all(constant is not _NOT_CONSTANT for _, constant in parts.values()):
             return _constant({key: constant for key, (_, constant) in parts.items()})
         values = tuple((key, value) for key, (value, _) in parts.items())
@@ -123,8 +131,18 @@ class _Reading:
         return expression.value, _NOT_CONSTANT
 
     def _refuse(self, reason: str, path: Read, column: int = 0) -> _Part:
-        self.wrong.append(BadTemplate(reason, path, column))
+        if len(self.wrong) <= MISTAKES_MAX:
+            self.wrong.append(BadTemplate(reason, path, column))
         return _constant(None)
+
+
+def _no_literal(value: Json) -> str:
+    """Why this is no literal of JSON; empty where it is."""
+    if isinstance(value, float) and not isfinite(value):
+        return f"{value} is no number of JSON: numbers are finite"
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return "a whole number has at most 64 bits; write a larger one as 1e30"
+    return "" if value is None or isinstance(value, int | float) else f"a template is JSON, and this is a {type(value).__name__}"
 
 
 def _constant(value: Json) -> _Part:
