@@ -82,9 +82,9 @@ _SHAPES: Final = (
     ".antiphon-art .s{font-size:11px}.antiphon-art .b{font-size:13px;font-weight:600}"
     ".antiphon-art .h{font-size:17px;font-weight:600}"
     f".antiphon-art .m{{font-family:{_MONO};font-size:11px;white-space:pre}}"
+    ".antiphon-art .box{stroke-width:1.4}"
     ".antiphon-art .line{fill:none;stroke-width:1.6}.antiphon-art .thin{stroke-width:1}.antiphon-art .thick{stroke-width:2.4}"
     ".antiphon-art .dash{stroke-dasharray:6 4}.antiphon-art .dots{stroke-dasharray:0.1 4.5;stroke-linecap:round;stroke-width:2.2}"
-    ".antiphon-art .box{stroke-width:1.4}"
 )
 
 

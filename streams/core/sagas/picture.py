@@ -59,7 +59,7 @@ _LOOKS: Final[Mapping[Status, tuple[str, str]]] = {
     "done": ("on-greenish rim-green", "green"),
     "failed": ("on-reddish rim-red", "red"),
     "passed_over": ("on-paper rim-faint dash", "faint"),
-    "undoing": ("on-amberish rim-amber", "amber"),
+    "undoing": ("on-amberish rim-violet", "violet"),
     "undone": ("on-paper rim-violet", "violet"),
     "incident": ("on-reddish rim-red thick", "red"),
     "cancelled": ("on-paper rim-red dash", "red"),

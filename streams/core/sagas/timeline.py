@@ -56,6 +56,10 @@ _GLYPHS: Final[Mapping[Kind, str]] = {"call": "━", "backoff": "┄", "wait": "
 _ENDS: Final[Mapping[End, str]] = {"ok": "✓", "failed": "✗", "cancelled": "×", "open": "▸"}
 
 
+_COARSE: Final = ((86_400_000, 3_600_000), (3_600_000, 60_000), (60_000, 1_000))
+"""From how many ms on a length is told only in a unit of how many."""
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """Something that happened.
@@ -238,7 +242,7 @@ def as_text(timeline: Timeline, *, columns: int = 100) -> list[str]:
     longest = max([len(lane.node) for lane in timeline.lanes], default=4)
     names = min(longest, max(8, columns // 3))
     width = max(COLUMNS_MIN, columns - names - 2)
-    cuts = ", ".join(duration(one.end_ms - one.start_ms) for one in timeline.breaks)
+    cuts = ", ".join(_about(one.end_ms - one.start_ms) for one in timeline.breaks)
     cuts = f"  (≈ {cuts})" if cuts else ""
     lines = [f"{'':{names}}  {_clock(timeline.start_ms)} – {_clock(timeline.end_ms)}{cuts}"[:columns]]
     for lane in timeline.lanes:
@@ -255,6 +259,8 @@ def _drawn(lane: Lane, breaks: Sequence[Break], width: int) -> str:
     cells = [" "] * width
     for span in lane.spans:
         left, right = (min(width - 1, int(place * (width - 1) + 0.5)) for place in (span.left, span.right))
+        if cells[left] in _ENDS.values() and left < right:  # the sign of what ended here stays
+            left += 1
         for cell in range(left, right + 1):
             cells[cell] = _GLYPHS[span.kind]
         for one in breaks:
@@ -264,6 +270,12 @@ def _drawn(lane: Lane, breaks: Sequence[Break], width: int) -> str:
         if span.kind not in {"backoff", "passed_over"}:
             cells[right] = _ENDS[span.end]
     return "".join(cells)
+
+
+def _about(ms: int) -> str:
+    """A length in its two largest units."""
+    unit = next((smaller for larger, smaller in _COARSE if ms >= larger), 1)
+    return duration(ms // unit * unit)
 
 
 def _clock(ms: int) -> str:
