@@ -53,6 +53,9 @@
     ├── QueueFull                       caller    more in flight than the limit (retryable)
     ├── ProcessorError                  bug       a processor raised, or is unknown
     │   └── CannotGoOn                  operator  a processor stops its worker: any record would be read wrongly
+    ├── DefinitionErrors                caller    (streams.core.sagas.mistakes) a definition of a saga that cannot run
+    ├── BadExpression                   caller    (streams.core.sagas.expressions) an expression of a saga that is none
+    │   └── BadTemplate                 caller    (streams.core.sagas.templates) the same in a template; it names the place
     ├── PatternError                    caller    (processors.core.cep.automaton) a pattern that cannot mean anything
     ├── ExpressionError                 caller    (processors.core.cep.expressions) a condition that cannot mean anything
     ├── DefinitionError                 caller    (processors.core.cep.loading) a file of definitions: every mistake at its line

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from processors.core.cep.compiler import compile_pattern
 from processors.core.cep.drawing_boxes import MEANINGS, STROKES, Box, contiguity_inside, frame, match_box, repeats, stage_box
-from processors.core.cep.svg import SMALL, TEXT, TITLE, Canvas, duration, shorten, wrap
+from streams.core.svg import SMALL, TEXT, TITLE, Canvas, duration, shorten, wrap
 
 if TYPE_CHECKING:
     from processors.core.cep.automaton import Automaton

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from processors.core.cep.svg import BOLD, MONO, SMALL, Canvas, Font, duration, shorten, wrap
 from processors.core.cep.text import to_text
+from streams.core.svg import BOLD, MONO, SMALL, Canvas, Font, duration, shorten, wrap
 
 if TYPE_CHECKING:
     from processors.core.cep.expressions import Expr

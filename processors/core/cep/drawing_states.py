@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from processors.core.cep.automaton import TRUE, negation
 from processors.core.cep.drawing import MARGIN, Caption, footer, header
-from processors.core.cep.layering import Arc, Node, Route, lay_out, spread
-from processors.core.cep.svg import BOLD, MONO, SMALL, Canvas, duration, shorten, wrap
 from processors.core.cep.text import to_text
 from schemas.errors import AntiphonError, Fault
+from streams.core.layering import Arc, Node, Route, lay_out, spread
+from streams.core.svg import BOLD, MONO, SMALL, Canvas, duration, shorten, wrap
 
 if TYPE_CHECKING:
     from processors.core.cep.automaton import Automaton, Edge, State

@@ -27,7 +27,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, ClassVar, Final, cast
 
 from processors.core.cep.limits import (
@@ -42,6 +41,7 @@ from processors.core.cep.limits import (
     STRING_CHARS_MAX,
 )
 from schemas.errors import AntiphonError, Fault
+from streams.core.words import did_you_mean
 
 __all__ = [
     "AGGREGATES",
@@ -54,7 +54,6 @@ __all__ = [
     "Op",
     "Scalar",
     "Ts",
-    "did_you_mean",
     "from_data",
     "to_data",
     "walk",
@@ -175,12 +174,6 @@ _FORMS: Final = (
 )
 Json = Any
 """What `json.loads` returns."""
-
-
-def did_you_mean(word: object, known: tuple[str, ...]) -> str:
-    """Return " Did you mean 'x'?" where one of `known` is close to `word`, else nothing."""
-    close = get_close_matches(word.lower(), known, n=1, cutoff=0.6) if isinstance(word, str) else []
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def walk(expr: Expr) -> Iterator[Expr]:

@@ -27,12 +27,13 @@ from pydantic_core import ErrorDetails
 
 from processors.core.cep.automaton import PatternError
 from processors.core.cep.compiler import compile_pattern
-from processors.core.cep.documents import Document, Path, Problem, documents_of, yaml_of
-from processors.core.cep.expressions import ExpressionError, did_you_mean, from_data
+from processors.core.cep.expressions import ExpressionError, from_data
 from processors.core.cep.model import Definition, Pattern, Skip, Stage, Times
 from processors.core.cep.text import to_text
 from processors.core.cep.wording import expected
 from schemas.errors import AntiphonError, Fault
+from streams.core.documents import Document, Path, Problem, documents_of, yaml_of
+from streams.core.words import did_you_mean
 
 __all__ = ["DefinitionError", "load_definition", "load_definitions", "to_yaml"]
 

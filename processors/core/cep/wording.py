@@ -8,29 +8,13 @@ from typing import Final
 
 from pydantic_core import ErrorDetails
 
-from processors.core.cep.expressions import did_you_mean
+from streams.core.words import did_you_mean, shown
 
 __all__ = ["expected"]
 
-SHOWN_CHARS_MAX: Final = 60
-"""Characters of a wrong value in a message, which is one line."""
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        text = value if len(value) <= SHOWN_CHARS_MAX else f"{value[:SHOWN_CHARS_MAX]}…"
-        return f"the text {text!r}"
-    if isinstance(value, Mapping):
-        return "a mapping"
-    return "a list" if isinstance(value, list | tuple) else f"the number {value}"
-
 
 def _of(details: ErrorDetails, wanted: str) -> str:
-    return f"{wanted} is wanted, and this is {_shown(details['input'])}"
+    return f"{wanted} is wanted, and this is {shown(details['input'])}"
 
 
 def _too_long(details: ErrorDetails) -> str:
@@ -40,7 +24,7 @@ def _too_long(details: ErrorDetails) -> str:
 
 def _literal(details: ErrorDetails) -> str:
     allowed = tuple(re.findall(r"'([^']*)'", details["ctx"]["expected"]))
-    return f"{', '.join(allowed)} are allowed, and this is {_shown(details['input'])}.{did_you_mean(details['input'], allowed)}"
+    return f"{', '.join(allowed)} are allowed, and this is {shown(details['input'])}.{did_you_mean(details['input'], allowed)}"
 
 
 _WORDS: Final[Mapping[str, Callable[[ErrorDetails], str]]] = {

@@ -14,9 +14,7 @@ from processors.core.cep.automaton import Automaton
 from processors.core.cep.compiler import compile_pattern
 from processors.core.cep.drawing import WIDTH_MAX, Caption, draw_stages
 from processors.core.cep.drawing_states import STATES_DRAWN_MAX, DrawingError, draw_states
-from processors.core.cep.layering import Arc, Node, lay_out
 from processors.core.cep.model import Definition, Pattern, stages_in
-from processors.core.cep.svg import MONO, TEXT, Canvas, duration, shorten, wrap
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "</text><script>alert('\"&]]>')</script>"
@@ -193,7 +191,7 @@ def test_it_is_drawn_in_light_and_in_dark_and_refers_to_nothing(data: dict[str, 
     """Every class has a rule, colours have one for dark, and there are no ids, so that pictures fit on one page."""
     for svg in (draw_stages(_pattern(data)), draw_states(compile_pattern(_pattern(data)))):
         light, dark = re.findall(r"<style>(.*)@media \(prefers-color-scheme:dark\)(.*)</style>", svg)[0]
-        used = {name for value in _named(svg, "class") for name in value.split()} - {"antiphon-cep"}
+        used = {name for value in _named(svg, "class") for name in value.split()} - {"antiphon-art"}
         assert used <= set(re.findall(r"\.([a-z-]+)(?=[ {.,])", light)) | {"t"}
         assert {name for name in used if name.startswith(("on-", "rim-"))} <= set(re.findall(r"\.((?:on|rim)-\w+)", dark))
         assert not re.search(r"\b(id|href|url)\b ?[=(]", svg)
@@ -272,48 +270,3 @@ def test_the_head_of_an_edge_touches_its_target(data: dict[str, Any]) -> None:
         left, top, right, bottom = states[group.attrib["data-target"]]
         sideways, upright = min(abs(x - left), abs(x - right)), min(abs(y - top), abs(y - bottom))
         assert (sideways < 0.2 and top < y < bottom) or (upright < 0.2 and left < x < right)
-
-
-def test_layers_keep_distances_and_lines_lead_to_the_right() -> None:
-    """Nodes of one layer do not touch, an edge is longer than a layer only past others, and one that leads back is turned."""
-    nodes = [Node(40, 20, 20) for _ in range(6)]
-    arcs = [Arc(*ends, 10, 10) for ends in ((0, 1), (0, 2), (0, 3), (1, 4), (3, 4), (4, 1), (0, 5))]
-    layout = lay_out(nodes, arcs, 0)
-    columns: dict[float, list[float]] = {}
-    for x, y in layout.nodes:
-        columns.setdefault(x, []).append(y)
-    assert [len(columns[x]) for x in sorted(columns)] == [1, 4, 1]
-    assert all(b - a >= 56 - 1e-6 for ys in columns.values() for a, b in itertools.pairwise(sorted(ys)))
-    assert [route.turned for route in layout.routes] == [False] * 5 + [True, False]
-    for arc, route in zip(arcs, layout.routes, strict=True):
-        ends = layout.nodes[arc.source][0], layout.nodes[arc.target][0]
-        assert all(min(ends) < left <= right < max(ends) for left, right, _ in route.points)
-
-
-@pytest.mark.parametrize(
-    ("ms", "text"),
-    [(1, "1 ms"), (999, "999 ms"), (1500, "1.5 s"), (60_000, "1 min"), (90_000, "1 min 30 s"), (5_400_000, "1 h 30 min"),
-     (86_400_000, "1 d"), (60_001, "1 min 1 ms")],
-)  # fmt: skip
-def test_times_are_told_as_people_do(ms: int, text: str) -> None:
-    """A time is exact, in the largest units that it has."""
-    assert duration(ms) == text
-
-
-def test_text_is_cut_to_its_width() -> None:
-    """Lines are no wider than asked, words are kept whole if possible, and what is left out is three dots."""
-    assert shorten("short", TEXT, 100) == "short"
-    cut = shorten("a long sentence that has no room", TEXT, 100)
-    assert cut.endswith("…")
-    assert TEXT.width(cut) <= 100
-    lines = wrap("one two three " + "x" * 60 + " 語語語語語語語語語語語語", MONO, 120, 9)
-    assert lines[0] == "one two three"
-    assert all(MONO.width(line) <= 120 for line in lines)
-    assert wrap("one two three four", MONO, 60, 2)[-1].endswith("…")
-
-
-def test_there_is_no_negative_zero() -> None:
-    """Coordinates have one spelling."""
-    canvas = Canvas()
-    canvas.dot(-0.04, 2.0, 1.25, "rim")
-    assert 'cx="0" cy="2" r="1.2"' in canvas.svg(10, 10, "", "")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.core.cep.documents import DEPTH_MAX, DOCUMENT_CHARS_MAX, documents_of
 from processors.core.cep.expressions import Const, Field, Op
 from processors.core.cep.loading import DefinitionError, load_definition, load_definitions, to_yaml
 from processors.core.cep.model import Definition, Stage, Times
+from streams.core.documents import DEPTH_MAX, DOCUMENT_CHARS_MAX, documents_of
 from tests.processors.core.cep.strategies import definitions
 
 GOOD = """\

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from processors.core.cep import builder, documents, limits
+from processors.core.cep import builder, limits
 from processors.core.cep.engine import Matcher, compile_pattern
 from processors.core.cep.expressions import from_data
 from processors.core.cep.loading import DefinitionError, load_definition, load_definitions
 from processors.core.cep.model import Definition, Pattern, Skip, Stage, Times
 from processors.core.cep.outputs import Outputs
 from processors.core.cep.text import from_text
+from streams.core import documents
 
 PAGE = (Path(__file__).parents[4] / "docs" / "cep-patterns.md").read_text(encoding="utf-8")
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

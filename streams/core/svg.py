@@ -1,8 +1,8 @@
-"""SVG as text: the few shapes that pictures of patterns are made of, their colours in light and dark, and how wide text is.
+"""SVG as text: the few shapes that pictures of patterns and sagas are made of, their colours, and how wide text is.
 
 What holds: the result is well-formed whatever the texts hold (they are escaped, and characters that XML forbids are replaced);
 the same calls give the same text; nothing is referred to by an id, so that several pictures fit on one page; all style is under
-the class `antiphon-cep`. What is not promised: the width of text is an estimate on the generous side, since fonts differ.
+the class `antiphon-art`. What is not promised: the width of text is an estimate on the generous side, since fonts differ.
 
 A picture has four parts: the size, `CSS`, a background, and what was drawn, in order. Colours follow `prefers-color-scheme`.
 """
@@ -78,21 +78,21 @@ _SANS: Final = "ui-sans-serif,-apple-system,'Segoe UI','Helvetica Neue',Arial,sa
 _MONO: Final = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace"
 _COLOURED: Final = ("ink", "faint", "blue", "red", "amber", "green", "violet", "rim")
 _SHAPES: Final = (
-    f".antiphon-cep text{{font-family:{_SANS};font-size:12px}}"
-    ".antiphon-cep .s{font-size:11px}.antiphon-cep .b{font-size:13px;font-weight:600}"
-    ".antiphon-cep .h{font-size:17px;font-weight:600}"
-    f".antiphon-cep .m{{font-family:{_MONO};font-size:11px;white-space:pre}}"
-    ".antiphon-cep .line{fill:none;stroke-width:1.6}.antiphon-cep .thin{stroke-width:1}.antiphon-cep .thick{stroke-width:2.4}"
-    ".antiphon-cep .dash{stroke-dasharray:6 4}.antiphon-cep .dots{stroke-dasharray:0.1 4.5;stroke-linecap:round;stroke-width:2.2}"
-    ".antiphon-cep .box{stroke-width:1.4}"
+    f".antiphon-art text{{font-family:{_SANS};font-size:12px}}"
+    ".antiphon-art .s{font-size:11px}.antiphon-art .b{font-size:13px;font-weight:600}"
+    ".antiphon-art .h{font-size:17px;font-weight:600}"
+    f".antiphon-art .m{{font-family:{_MONO};font-size:11px;white-space:pre}}"
+    ".antiphon-art .box{stroke-width:1.4}"
+    ".antiphon-art .line{fill:none;stroke-width:1.6}.antiphon-art .thin{stroke-width:1}.antiphon-art .thick{stroke-width:2.4}"
+    ".antiphon-art .dash{stroke-dasharray:6 4}.antiphon-art .dots{stroke-dasharray:0.1 4.5;stroke-linecap:round;stroke-width:2.2}"
 )
 
 
 def _colours(of: dict[str, str]) -> str:
-    rules = [f".antiphon-cep .{name}{{fill:{of[name]}}}" for name in _COLOURED]
-    rules += [f".antiphon-cep .line.{name},.antiphon-cep .rim-{name}{{stroke:{of[name]}}}" for name in _COLOURED]
-    rules += [f".antiphon-cep .on-{name}{{fill:{of[name]}}}" for name in ("paper", "face", *(c for c in of if c.endswith("ish")))]
-    return "".join((*rules, ".antiphon-cep .line{fill:none}"))
+    rules = [f".antiphon-art .{name}{{fill:{of[name]}}}" for name in _COLOURED]
+    rules += [f".antiphon-art .line.{name},.antiphon-art .rim-{name}{{stroke:{of[name]}}}" for name in _COLOURED]
+    rules += [f".antiphon-art .on-{name}{{fill:{of[name]}}}" for name in ("paper", "face", *(c for c in of if c.endswith("ish")))]
+    return "".join((*rules, ".antiphon-art .line{fill:none}"))
 
 
 CSS: Final = f"{_SHAPES}{_colours(_LIGHT)}@media (prefers-color-scheme:dark){{{_colours(_DARK)}}}"
@@ -166,7 +166,7 @@ class Canvas:
         """The picture, `width` by `height` pixels."""
         size = f'width="{_n(width)}" height="{_n(height)}" viewBox="0 0 {_n(width)} {_n(height)}"'
         told = f"<title>{escape(_clean(title))}</title>\n<desc>{escape(_clean(description))}</desc>"
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} class="antiphon-cep" role="img">\n{told}\n<style>{CSS}</style>'
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} class="antiphon-art" role="img">\n{told}\n<style>{CSS}</style>'
         paper = f'<rect width="{_n(width)}" height="{_n(height)}" rx="10" class="on-paper"/>'
         return "\n".join((head, paper, *self._parts, "</svg>\n"))
 
