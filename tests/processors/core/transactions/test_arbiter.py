@@ -296,3 +296,14 @@ def test_a_mark_lies_in_the_feed_and_tells_what_is_promised() -> None:
     (told,) = log.take("mark", {"domain": "d", "request_id": "m"})
     assert told.fields["position"] == log.feed[-1]["position"] == 2
     assert told.fields["prepared"] == ["p"]
+
+
+def test_a_mark_names_promises_in_an_order_of_their_own() -> None:
+    """Not in that in which they came: an arbiter that was made anew does not know it."""
+    log = Log()
+    for txn in ("p2", "p3", "p1"):
+        log.take("prepare", prepare(txn, f"d/{txn}"))
+    for request in ("m1", "m2"):
+        (told,) = log.take("mark", {"domain": "d", "request_id": request})
+        assert told.fields["prepared"] == ["p1", "p2", "p3"]
+        log.reload()

@@ -21,6 +21,7 @@ STEPS = st.lists(
         st.tuples(st.just("write"), PLACES, st.integers(0, 400)),
         st.tuples(st.just("delete"), PLACES, st.integers(0, 400)),
         st.tuples(st.just("reload"), PLACES, st.just(0)),
+        st.tuples(st.just("look"), PLACES, st.integers(0, 6)),
         st.tuples(st.just("look"), PLACES, st.integers(0, 30)),
     ),
     max_size=40,
