@@ -381,6 +381,7 @@ def test_an_upgrade_waits_for_who_waits_for_something_else() -> None:
 def test_a_promise_is_not_held_up_by_who_waits_for_it() -> None:
     """Who waits for what its transaction has already cannot have the rest before it has ended."""
     log = Log()
+    log.take("lock", lock("somebody", ("d/q", SHARED)))
     log.take("lock", lock("a", ("d/x", EXCLUSIVE)))
     log.take("lock", lock("w", ("d/", SHARED, True)))
     log.take("lock", lock("v", ("d/y", EXCLUSIVE)))
