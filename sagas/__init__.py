@@ -1,1 +1,1 @@
-"""Orchestrators over pure cores: sagas, two-phase commit, workflows. Nothing is here yet; it is the work of a later issue."""
+"""Orchestrators over pure cores: two-phase commit (`sagas.coordinator`); sagas and workflows are the work of a later issue."""

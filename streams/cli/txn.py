@@ -36,11 +36,14 @@ def list_(
     since: Since = "",
     json: JsonFlag = False,
 ) -> None:
-    """List transactions, the last ones last. It reads the events, so it needs no worker. Exit code 4 where there are none."""
+    """List transactions, the last ones last, from the events: no worker is needed. Exit code 4 where none is as asked for."""
     ledger = _read(since)
     found = list(ledger.select(state=state, domain=domain, owner=owner))
-    if not found:
+    if not found and (state or domain or owner or since):
         raise fail("no transaction is like that", Exit.MISSING)
+    if not found and not json:
+        out.print("no transaction so far")
+        return
     if json:
         for entry in found:
             print_json(entry.document())

@@ -127,10 +127,9 @@ class Table:
             RequestTimedOut: No worker of transactions answers.
         """
         check_name(key, "the key")
-        found: list[Row] = []
         async for page in self._pages(domain_of(key), prefix=key, history=True):
-            found += [_told(key, one) for row in page["rows"] if row["key"] == key for one in row["versions"]]
-        return found
+            return [_told(key, one) for row in page["rows"] if row["key"] == key for one in row["versions"]]
+        return []
 
     async def as_of(self, key: str, *, position: int = -1, at_ms: int = -1) -> Row | None:
         """Return a row as it was at a position or a time, or None where it was not there.
@@ -152,6 +151,7 @@ class Table:
                 if row["key"] == key and row["versions"]:
                     found = _told(key, row["versions"][-1])
                     return None if found.deleted else found
+            break  # the row itself comes before all others that begin with its key
         return None
 
     async def watch(self, prefix: str, *, initial: bool = False) -> AsyncGenerator[Row, None]:

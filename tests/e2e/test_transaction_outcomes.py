@@ -44,7 +44,7 @@ async def _policies(mesh: Mesh) -> None:
     assert await mesh.table("ranks").get("doc/1") == 2
     with pytest.raises(TransactionConflict):
         await _conflicting(mesh, "doc/2", table="ranks", conflicts="priority")
-    with pytest.raises(TransactionConflict, match="has no merge function"):
+    with pytest.raises(TransactionRefused, match="has no merge function"):
         await _conflicting(mesh, "doc/3", table="ranks", conflicts="merge")
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 __all__ = ["components"]
 
-Node = TypeVar("Node", str, tuple[str, str])
+Node = TypeVar("Node", int, str, tuple[str, str])
 
 
 def components(leads: Mapping[Node, Collection[Node]]) -> list[set[Node]]:

@@ -11,60 +11,34 @@ What it promises, for every prefix of the log: a transaction is carried out whol
 asked for; committed transactions of a level are what the level says (`validation`); a promise is kept; what is refused is never
 carried out later under the same name. A snapshot is a position: all commits at or before it, and none after.
 
-Rows, beside those of `rows`, `lock_words` and `endings`:
+Rows, beside those of `rows`, `lock_words`, `endings` and `fences`:
 
     ["p", domain, txn]    [position, asked again, when, route, the prepare]        promised
     ["h", domain, txn]    [position, when, route, the commit, [conflicts]]         waits for a human
-    ["fence", resource]   the largest token that was seen
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from processors.core.transactions.endings import ENDED, Endings
+from processors.core.transactions.fences import FENCE, Fences
 from processors.core.transactions.lock_words import KINDS, LockLimits
-from processors.core.transactions.locking import Locking, names_problem
+from processors.core.transactions.locking import Locking
 from processors.core.transactions.policies import Merge, settle
+from processors.core.transactions.reading import Who, names_problem
 from processors.core.transactions.rows import META, ROW
 from processors.core.transactions.validation import input_problem, participants_problem, stale, too_old
 from processors.core.transactions.words import Fields, Refusal, TableLimits, Told
 from streams.core.at import At
-from streams.core.guards import Guard
 
 __all__ = ["Arbiter"]
 
 PROMISED: Final = "p"
 HUMAN: Final = "h"
-FENCE: Final = "fence"
 
-Who = tuple[str, str]
 Key = tuple[Any, ...]
-
-
-class Fences(MutableMapping[str, int]):
-    """The largest tokens seen."""
-
-    def __init__(self) -> None:
-        self.seen: dict[str, int] = {}
-        self.dirty: set[str] = set()
-
-    def __getitem__(self, resource: str) -> int:
-        return self.seen[resource]
-
-    def __setitem__(self, resource: str, token: int) -> None:
-        self.seen[resource] = token
-        self.dirty.add(resource)
-
-    def __delitem__(self, resource: str) -> None:
-        del self.seen[resource]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.seen)
-
-    def __len__(self) -> int:
-        return len(self.seen)
 
 
 class Arbiter(Locking):
@@ -84,8 +58,7 @@ class Arbiter(Locking):
     ) -> None:
         super().__init__(limits or TableLimits(), lock_limits or LockLimits())
         self._merges = merges or {}
-        self._fences = Fences()
-        self._guard = Guard(self._fences)
+        self._fences = Fences(self.limits.fences_max)
         self._ended = Endings(self.limits.ended_max, self.limits.again_ms)
         self._human: dict[Who, list[Any]] = {}
         self._dirty: set[Key] = set()
@@ -116,7 +89,7 @@ class Arbiter(Locking):
             elif kind == HUMAN:
                 machine._human[key[1], key[2]] = row
             elif kind == FENCE:
-                machine._fences.seen[key[1]] = row
+                machine._fences.load(key[1], row)
             else:
                 machine.rows.last, machine.rows.gone, machine.rows.gone_ms, machine._ended.forgotten = row
         machine.rows.load(places)
@@ -133,9 +106,8 @@ class Arbiter(Locking):
         for kind, domain, name in self._dirty:
             kept: Mapping[Who, Any] = {PROMISED: self._promised, HUMAN: self._human}[kind]
             found[kind, domain, name] = kept.get((domain, name))
-        for resource in self._fences.dirty:
-            found[FENCE, resource] = self._fences.seen[resource]
-        self._dirty, self._fences.dirty = set(), set()
+        found.update(self._fences.changes())
+        self._dirty = set()
         found[META] = [self.rows.last, self.rows.gone, self.rows.gone_ms, self._ended.forgotten]
         return found
 
@@ -167,6 +139,8 @@ class Arbiter(Locking):
 
     def prepare(self, asked: Fields, route: str, at: At) -> list[Told]:
         """Promise a transaction's part, or vote against it."""
+        if problem := names_problem(asked, "domain", "txn", "owner") or participants_problem(asked, self.limits):
+            return [self._refused_request(asked, *problem, route, at)]  # not a vote: with such names it might not fit into one
         who = asked["domain"], asked["txn"]
         if (row := self._promised.get(who)) is not None:
             return [self._vote(who, row[4], row[3], row[0], at_ms=row[2])]
@@ -175,8 +149,6 @@ class Arbiter(Locking):
                 return [self._done(who, commit=True, at=at)]
             refusal = Refusal(past[2], past[3], [], [])
             return [self._vote(who, asked, route, past[1], refusal, at_ms=past[4])]
-        if problem := participants_problem(asked, self.limits) or names_problem(asked, "domain", "txn", "owner"):
-            return [self._refused_request(asked, *problem, route, at)]  # not a vote: with such names it might not fit into one
         if (foreign := self._foreign(who, asked, route, at)) or (foreign := self._waits_for_human(who, asked, route, at)):
             return foreign
         if asked["again"] and self._ended.may_be_forgotten(asked["snapshot"], at.now_ms):
@@ -325,7 +297,7 @@ class Arbiter(Locking):
         self.rows.bury(at.now_ms)
         if (full := self._full(asked)) is not None:
             return full, writes, [], False
-        if asked["fences"] and (fenced := self._guard.problem((one["resource"], one["token"]) for one in asked["fences"])):
+        if asked["fences"] and (fenced := self._fences.problem(asked["fences"])):
             return Refusal("fenced", fenced, [], []), writes, [], False
         if self.locks.sessions and (held := self._locked(who, asked)) is not None:
             return held, writes, [], False
@@ -340,17 +312,14 @@ class Arbiter(Locking):
 
     def _full(self, asked: Fields) -> Refusal | None:
         """Return the refusal of what would be too much to remember; rows that are there can still be written, and deleted."""
-        rows, fences, limits = self.rows, self._fences, self.limits
+        rows, limits = self.rows, self.limits
         if len(rows) + len(asked["writes"]) > limits.keys_max:
             new = sum(rows.newest((one["table"], one["key"])) is None for one in asked["writes"] if one["value"] is not None)
             if new and len(rows) + new > limits.keys_max:
                 text = f"this partition has {len(rows)} rows, at most {limits.keys_max}: delete some, or use more partitions"
                 return Refusal("full", text, [], [])
-        if asked["fences"] and len(fences) + len(asked["fences"]) > limits.fences_max:
-            new = len({one["resource"] for one in asked["fences"]} - fences.seen.keys())
-            if new and len(fences) + new > limits.fences_max:
-                text = f"this partition knows tokens of {len(fences)} resources, at most {limits.fences_max}: use fewer names"
-                return Refusal("full", text, [], [])
+        if asked["fences"] and (text := self._fences.full(asked["fences"])):
+            return Refusal("full", text, [], [])
         return None
 
     def _locked(self, who: Who, asked: Fields) -> Refusal | None:
@@ -367,7 +336,7 @@ class Arbiter(Locking):
         if not bad:  # what is bad stays so, and may be large
             self._end(who, "refused", at, refusal.code, refusal.reason)
         fields = {
-            "domain": who[0],
+            "domain": who[0][: self.limits.name_chars_max],
             "txn": who[1][: self.limits.name_chars_max],
             "owner": asked["owner"][: self.limits.name_chars_max],
             "request_id": "",

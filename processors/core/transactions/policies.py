@@ -8,8 +8,9 @@
 
 A decision is for what is there when it is given: merges are made then, and what else conflicts is written over.
 
-The base is the version that the transaction saw; None where that is not kept any more. A conflict over a row that is only read,
-and an expectation that does not hold, always abort.
+The base is the version that the transaction saw, None where there was none; where it is not kept any more nothing is merged,
+since what was done meanwhile could count twice. A conflict over a row that is only read, and an expectation that does not hold,
+always abort.
 """
 
 from __future__ import annotations
@@ -120,6 +121,8 @@ def _merged(
     if merge is None:
         raise CannotMerge(f"table {place[0]} has no merge function: give the worker one with AGENT_TABLES_MERGES")
     base, theirs = rows.at(place, snapshot), rows.newest(place)
+    if base is None and rows.trimmed(place):
+        raise CannotMerge(f"table {place[0]}, key {place[1]}: the version that was read, at {snapshot}, is not kept any more")
     texts = (base[1] if base else None, theirs[1] if theirs else None, write["value"])
     try:
         values = [None if text is None else json.loads(text) for text in texts]

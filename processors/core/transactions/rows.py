@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from processors.core.transactions.orders import Order, Place
-from processors.core.transactions.sizes import PLACE_BYTES, json_bytes
+from processors.core.transactions.sizes import CHARACTER_BYTES_MAX, PLACE_BYTES, json_bytes
 from processors.core.transactions.words import TableLimits
 from schemas.naming import domain_of
 
@@ -27,8 +27,8 @@ __all__ = ["META", "ROW", "Place", "Rows"]
 
 ROW: Final = "k"
 META: Final = ("meta",)
-SMALL_CHARS: Final = 2_000
-"""Of a value: sixteen of these need not be counted."""
+SMALL_BYTES: Final = 300_000
+"""Room in a record for versions with values so small that they are not counted, beside those that are (`row_bytes_max`)."""
 FEW_CHANGES: Final = 100
 """That are looked through for a scan without asking whether its rows would be fewer."""
 
@@ -45,6 +45,8 @@ class Rows:
 
     def __init__(self, limits: TableLimits) -> None:
         self._limits = limits
+        names_chars = 2 * limits.name_chars_max
+        self._small_chars = (SMALL_BYTES // limits.versions_max - PLACE_BYTES) // CHARACTER_BYTES_MAX - names_chars
         self._rows: dict[Place, Row] = {}
         self._domains: dict[str, Order] = {}
         self._positions: list[int] = []
@@ -110,6 +112,11 @@ class Rows:
                 found: Version = version
                 return found
         return None
+
+    def trimmed(self, place: Place) -> int:
+        """Return the newest version of a row that is not kept any more, 0 where all are."""
+        row = self._rows.get(place)
+        return 0 if row is None else row[0]
 
     def changed_since(self, domain: str, table: str, prefix: str, snapshot: int) -> list[Place]:
         """Return the rows of a prefix that were changed after a snapshot, in their order."""
@@ -191,7 +198,7 @@ class Rows:
     def _longer(self, row: Row, new: Version, now_ms: int) -> Row:
         """Return a row with one version more, and without those that need not be kept."""
         versions, old_ms = row[1], now_ms - self._limits.horizon_ms
-        small = new[1] is None or len(new[1]) <= SMALL_CHARS
+        small = len(new[1] or "") <= self._small_chars
         if small and len(versions) < self._limits.versions_max and (len(versions) == 1 or versions[1][4] >= old_ms):
             return [row[0], [*versions, new]]
         kept = [*versions, new]

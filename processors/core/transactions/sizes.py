@@ -13,7 +13,7 @@ import orjson
 
 from processors.core.transactions.words import Fields, Problem, TableLimits
 
-__all__ = ["PLACE_BYTES", "json_bytes", "size_problem", "utf8_bytes"]
+__all__ = ["CHARACTER_BYTES_MAX", "PLACE_BYTES", "json_bytes", "size_problem", "utf8_bytes"]
 
 PLACE_BYTES: Final = 60
 """What a read or a write takes in JSON beside its names and value: the names of its fields, and numbers."""

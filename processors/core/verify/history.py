@@ -10,7 +10,7 @@ call without an answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
@@ -18,7 +18,7 @@ import orjson
 
 from processors.core.verify.operations import NEVER_NS, Kind, Operation, Outcome
 
-__all__ = ["HistoryError", "read_history"]
+__all__ = ["HistoryError", "Wrong", "parse_line", "read_history"]
 
 NAME_CHARS_MAX: Final = 256
 """Of a name or id; what the locks themselves allow."""
@@ -66,7 +66,7 @@ class HistoryError(Exception):
         super().__init__("\n".join(self.problems))
 
 
-class _Wrong(Exception):
+class Wrong(Exception):
     """What is wrong with one line or operation."""
 
 
@@ -89,8 +89,8 @@ def read_history(files: Iterable[tuple[str, Iterable[bytes]]]) -> tuple[Operatio
                 continue
             place = f"{name}:{number}"
             try:
-                _gather(parts, place, _parse(line))
-            except _Wrong as wrong:
+                _gather(parts, place, parse_line(line))
+            except Wrong as wrong:
                 problems.append(f"{place}: {wrong}")
             if len(problems) >= PROBLEMS_MAX:
                 raise HistoryError([*problems, f"{place}: no further line was read after {PROBLEMS_MAX} mistakes"])
@@ -114,28 +114,38 @@ def _operations(parts: Mapping[tuple[str, str], tuple[str, dict[str, Any]]], pro
             if operation.kind is Kind.ACQUIRE:
                 first = acquired.setdefault((operation.resource, operation.grant), place)
                 if first != place:
-                    raise _Wrong(
+                    raise Wrong(
                         f"grant {operation.grant!r} of {operation.resource!r} is acquired at {first} too:"
                         " record a request and its retries as one operation"
                     )
             operations.append(operation)
-        except _Wrong as wrong:
+        except Wrong as wrong:
             if len(problems) < PROBLEMS_MAX:
                 problems.append(f"{place}: {wrong}")
     return operations
 
 
-def _parse(line: bytes) -> dict[str, Any]:
-    if len(line) > LINE_BYTES_MAX:
-        raise _Wrong(f"the line has {len(line):,} bytes: at most {LINE_BYTES_MAX:,} are read")
+def parse_line(line: bytes, *, known: Collection[str] = FIELDS, bytes_max: int = LINE_BYTES_MAX) -> dict[str, Any]:
+    """Return the fields of a line of a history.
+
+    Args:
+        line: The line.
+        known: The fields that it may have.
+        bytes_max: How long it may be.
+
+    Raises:
+        Wrong: It is none; the message says what is wrong with it.
+    """
+    if len(line) > bytes_max:
+        raise Wrong(f"the line has {len(line):,} bytes: at most {bytes_max:,} are read")
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise _Wrong(f"no JSON ({error.msg}, column {error.colno})") from None
+        raise Wrong(f"no JSON ({error.msg}, column {error.colno})") from None
     if not isinstance(fields, dict):
-        raise _Wrong("not a JSON object")
-    if unknown := sorted(fields.keys() - FIELDS):
-        raise _Wrong(f"unknown field {unknown[0]!r}: known are {', '.join(sorted(FIELDS))}")
+        raise Wrong("not a JSON object")
+    if unknown := sorted(fields.keys() - set(known)):
+        raise Wrong(f"unknown field {unknown[0]!r}: known are {', '.join(sorted(known))}")
     return fields
 
 
@@ -146,14 +156,14 @@ def _gather(parts: dict[tuple[str, str], tuple[str, dict[str, Any]]], place: str
         return
     name = fields["id"]
     if isinstance(name, bool) or not isinstance(name, int | str):
-        raise _Wrong(f"id is {_seen(name)}: a text or a whole number")
+        raise Wrong(f"id is {_seen(name)}: a text or a whole number")
     key = (_name(fields, "client"), f"{type(name).__name__} {name}")
     first, known = parts.setdefault(key, (place, fields))
     if known is fields:
         return
     for field, value in fields.items():
         if field in known and field not in ("id", "client", "note") and known[field] != value:
-            raise _Wrong(f"{field} is {_seen(value)}, and {_seen(known[field])} at {first}: an id is used once by a client")
+            raise Wrong(f"{field} is {_seen(value)}, and {_seen(known[field])} at {first}: an id is used once by a client")
     parts[key] = (first, {**known, **fields})
 
 
@@ -161,13 +171,13 @@ def _operation(place: str, fields: Mapping[str, Any]) -> Operation:
     kind = _choice(fields, "op", Kind)
     for field in ("client", "resource", "call_ns", *NEEDED[kind]):
         if field not in fields:
-            raise _Wrong(f"{kind} without {field}")
+            raise Wrong(f"{kind} without {field}")
     if stray := sorted((fields.keys() & SPECIFIC) - ALLOWED[kind]):
-        raise _Wrong(f"{stray[0]} does not belong to {kind}")
+        raise Wrong(f"{stray[0]} does not belong to {kind}")
     client = _name(fields, "client")
     outcome = _choice(fields, "outcome", Outcome) if "outcome" in fields else Outcome.UNKNOWN
     if outcome not in ANSWERS[kind]:
-        raise _Wrong(f"outcome of {kind} is {outcome.value!r}: allowed are {', '.join(ANSWERS[kind])}")
+        raise Wrong(f"outcome of {kind} is {outcome.value!r}: allowed are {', '.join(ANSWERS[kind])}")
     call_ns, return_ns = _times(fields, outcome)
     return Operation(
         place=place,
@@ -191,20 +201,20 @@ def _times(fields: Mapping[str, Any], outcome: Outcome) -> tuple[int, int]:
     call_ns = _whole(fields, "call_ns", 0)
     if fields.get("return_ns") is None:
         if outcome is not Outcome.UNKNOWN:
-            raise _Wrong(f"outcome {outcome.value!r} without return_ns: only an unknown outcome has none")
+            raise Wrong(f"outcome {outcome.value!r} without return_ns: only an unknown outcome has none")
         return call_ns, NEVER_NS
     if "outcome" not in fields:
-        raise _Wrong("return_ns without an outcome")
+        raise Wrong("return_ns without an outcome")
     return_ns = _whole(fields, "return_ns", 0)
     if return_ns < call_ns:
-        raise _Wrong(f"return_ns {return_ns} is before call_ns {call_ns}")
+        raise Wrong(f"return_ns {return_ns} is before call_ns {call_ns}")
     return call_ns, NEVER_NS if outcome is Outcome.UNKNOWN else return_ns
 
 
 def _mode(fields: Mapping[str, Any]) -> bool:
     mode = fields.get("mode", "exclusive")
     if mode not in ("exclusive", "shared"):
-        raise _Wrong(f"mode is {_seen(mode)}: exclusive or shared")
+        raise Wrong(f"mode is {_seen(mode)}: exclusive or shared")
     return bool(mode == "exclusive")
 
 
@@ -218,26 +228,26 @@ def _lease(fields: Mapping[str, Any]) -> int:
 def _token(fields: Mapping[str, Any], kind: Kind, outcome: Outcome) -> int:
     if kind is Kind.ACQUIRE and outcome is not Outcome.OK:
         if fields.get("token"):
-            raise _Wrong(f"an acquire with the outcome {outcome.value!r} has no token")
+            raise Wrong(f"an acquire with the outcome {outcome.value!r} has no token")
         return 0
     if kind is Kind.ACQUIRE and "token" not in fields:
-        raise _Wrong("acquire with the outcome 'ok' without token")
+        raise Wrong("acquire with the outcome 'ok' without token")
     return _whole(fields, "token", 1) if kind in (Kind.ACQUIRE, Kind.WRITE) else 0
 
 
 def _choice(fields: Mapping[str, Any], field: str, choices: type[Choice]) -> Choice:
     if field not in fields:
-        raise _Wrong(f"no {field}")
+        raise Wrong(f"no {field}")
     try:
         return choices(fields[field])
     except ValueError:
-        raise _Wrong(f"{field} is {_seen(fields[field])}: {', '.join(choices)}") from None
+        raise Wrong(f"{field} is {_seen(fields[field])}: {', '.join(choices)}") from None
 
 
 def _name(fields: Mapping[str, Any], field: str) -> str:
     text = fields.get(field)
     if not isinstance(text, str) or not 0 < len(text) <= NAME_CHARS_MAX:
-        raise _Wrong(f"{field} is {_seen(text)}: a text of 1 to {NAME_CHARS_MAX} characters")
+        raise Wrong(f"{field} is {_seen(text)}: a text of 1 to {NAME_CHARS_MAX} characters")
     return text
 
 
@@ -246,14 +256,14 @@ def _text(fields: Mapping[str, Any], field: str) -> str:
     if text is None:
         return ""
     if not isinstance(text, str) or len(text) > NAME_CHARS_MAX:
-        raise _Wrong(f"{field} is {_seen(text)}: a text of at most {NAME_CHARS_MAX} characters")
+        raise Wrong(f"{field} is {_seen(text)}: a text of at most {NAME_CHARS_MAX} characters")
     return text
 
 
 def _whole(fields: Mapping[str, Any], field: str, least: int) -> int:
     number = fields.get(field)
     if isinstance(number, bool) or not isinstance(number, int) or not least <= number < NEVER_NS:
-        raise _Wrong(f"{field} is {_seen(number)}: a whole number from {least} to 2^63 - 2")
+        raise Wrong(f"{field} is {_seen(number)}: a whole number from {least} to 2^63 - 2")
     return number
 
 

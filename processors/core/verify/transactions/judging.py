@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from processors.core.coordination.components import components
 from processors.core.verify.transactions.graph import Edge, Graph, build
 from processors.core.verify.transactions.model import Outcome, Transaction
 
@@ -219,45 +220,10 @@ def _named(graph: Graph, path: list[tuple[int, Edge]]) -> tuple[Step, ...]:
 
 
 def _components(graph: Graph, follow: Follow, within: set[int] | None = None) -> list[set[int]]:
-    """Return the strongly connected components of more than one node (Tarjan 1972, without recursion)."""
-    index: dict[int, int] = {}
-    low: dict[int, int] = {}
-    stack: list[int] = []
-    on: set[int] = set()
-    found = []
-    for root in sorted(within) if within is not None else range(len(graph.nodes)):
-        if root in index:
-            continue
-        work = [(root, _next(graph, root, follow, within))]
-        index[root] = low[root] = len(index)
-        stack.append(root)
-        on.add(root)
-        while work:
-            node, others = work[-1]
-            for other in others:
-                if other not in index:
-                    index[other] = low[other] = len(index)
-                    stack.append(other)
-                    on.add(other)
-                    work.append((other, _next(graph, other, follow, within)))
-                    break
-                if other in on:
-                    low[node] = min(low[node], index[other])
-            else:
-                work.pop()
-                if work:
-                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
-                if low[node] == index[node]:
-                    component = set()
-                    while True:
-                        one = stack.pop()
-                        on.discard(one)
-                        component.add(one)
-                        if one == node:
-                            break
-                    if len(component) > 1:
-                        found.append(component)
-    return found
+    """Return the strongly connected components of more than one node, by some edges."""
+    nodes = sorted(within) if within is not None else range(len(graph.nodes))
+    leads = {node: list(_next(graph, node, follow, within)) for node in nodes}
+    return sorted((one for one in components(leads) if len(one) > 1), key=min)
 
 
 def _next(graph: Graph, node: int, follow: Follow, within: set[int] | None) -> Iterator[int]:

@@ -12,9 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-import orjson
-
-from processors.core.verify.history import HistoryError
+from processors.core.verify.history import HistoryError, Wrong, parse_line
 from processors.core.verify.transactions.model import NEVER_NS, Op, Outcome, Transaction, Value
 
 __all__ = ["read_transactions"]
@@ -29,10 +27,6 @@ OPS_MAX: Final = 10_000
 PROBLEMS_MAX: Final = 20
 FIELDS: Final = frozenset({"txn", "process", "isolation", "invoked_ns", "ended_ns", "outcome", "ops", "note"})
 ISOLATIONS: Final = frozenset({"", "read_committed", "repeatable_read", "snapshot", "serializable"})
-
-
-class _Wrong(Exception):
-    """What is wrong with a line or a transaction."""
 
 
 def read_transactions(files: Iterable[tuple[str, Iterable[bytes]]]) -> tuple[Transaction, ...]:
@@ -55,7 +49,7 @@ def read_transactions(files: Iterable[tuple[str, Iterable[bytes]]]) -> tuple[Tra
             place = f"{name}:{number}"
             try:
                 _gather(parts, place, line)
-            except _Wrong as wrong:
+            except Wrong as wrong:
                 problems.append(f"{place}: {wrong}")
             if len(problems) >= PROBLEMS_MAX:
                 raise HistoryError([*problems, f"{place}: no further line was read after {PROBLEMS_MAX} mistakes"])
@@ -65,7 +59,7 @@ def read_transactions(files: Iterable[tuple[str, Iterable[bytes]]]) -> tuple[Tra
     for txn, (place, fields) in parts.items():
         try:
             found.append(_transaction(txn, place, fields))
-        except _Wrong as wrong:
+        except Wrong as wrong:
             problems.append(f"{place}: {wrong}")
     problems += _twice(found)
     if problems:
@@ -76,65 +70,56 @@ def read_transactions(files: Iterable[tuple[str, Iterable[bytes]]]) -> tuple[Tra
 
 
 def _gather(parts: dict[str, tuple[str, dict[str, Any]]], place: str, line: bytes) -> None:
-    if len(line) > LINE_BYTES_MAX:
-        raise _Wrong(f"the line has {len(line):,} bytes: at most {LINE_BYTES_MAX:,} are read")
-    try:
-        fields = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise _Wrong(f"no JSON ({error.msg}, column {error.colno})") from None
-    if not isinstance(fields, dict):
-        raise _Wrong("not a JSON object")
-    if unknown := sorted(fields.keys() - FIELDS):
-        raise _Wrong(f"unknown field {unknown[0]!r}: known are {', '.join(sorted(FIELDS))}")
+    fields = parse_line(line, known=FIELDS, bytes_max=LINE_BYTES_MAX)
     txn = _text(fields, "txn")
     first, known = parts.setdefault(txn, (place, fields))
     if known is fields:
         return
     for field, value in fields.items():
         if field in known and field != "note" and known[field] != value:
-            raise _Wrong(f"{field} of transaction {txn!r} is another one at {first}: an id is used once")
+            raise Wrong(f"{field} of transaction {txn!r} is another one at {first}: an id is used once")
     parts[txn] = (first, {**known, **fields})
 
 
 def _transaction(txn: str, place: str, fields: dict[str, Any]) -> Transaction:
     for field in ("process", "invoked_ns", "ops"):
         if field not in fields:
-            raise _Wrong(f"transaction {txn!r} without {field}")
+            raise Wrong(f"transaction {txn!r} without {field}")
     outcome = fields.get("outcome", "unknown")
     if outcome not in set(Outcome):
-        raise _Wrong(f"outcome is {outcome!r}: committed, aborted or unknown")
+        raise Wrong(f"outcome is {outcome!r}: committed, aborted or unknown")
     isolation = fields.get("isolation", "")
     if isolation not in ISOLATIONS:
-        raise _Wrong(f"isolation is {isolation!r}: {', '.join(sorted(ISOLATIONS - {''}))}")
+        raise Wrong(f"isolation is {isolation!r}: {', '.join(sorted(ISOLATIONS - {''}))}")
     invoked_ns = _whole(fields, "invoked_ns")
     ended_ns = NEVER_NS if outcome == "unknown" or fields.get("ended_ns") is None else _whole(fields, "ended_ns")
     if ended_ns < invoked_ns:
-        raise _Wrong(f"ended_ns {ended_ns} is before invoked_ns {invoked_ns}")
+        raise Wrong(f"ended_ns {ended_ns} is before invoked_ns {invoked_ns}")
     ops = fields["ops"]
     if not isinstance(ops, list) or len(ops) > OPS_MAX:
-        raise _Wrong(f"ops is no list of {OPS_MAX:,} operations at most")
+        raise Wrong(f"ops is no list of {OPS_MAX:,} operations at most")
     made = tuple(_op(number, op) for number, op in enumerate(ops, 1))
     return Transaction(place, txn, _text(fields, "process"), isolation, Outcome(outcome), invoked_ns, ended_ns, made)
 
 
 def _op(number: int, op: Any) -> Op:  # noqa: ANN401 - JSON
     if not isinstance(op, list) or len(op) != 3 or op[0] not in ("append", "read", "scan") or not isinstance(op[1], str):
-        raise _Wrong(
+        raise Wrong(
             f'operation {number} is {_seen(op)}: ["append", key, value], ["read", key, [...]] or ["scan", prefix, {{...}}]'
         )
     kind, key, what = op
     if kind == "append":
         if isinstance(what, bool) or not isinstance(what, int | str):
-            raise _Wrong(
+            raise Wrong(
                 f"operation {number} appends {_seen(what)}: a text or a whole number, which no other append of the key has"
             )
         return Op("append", key, what)
     if kind == "read":
         return Op("read", key, found={key: _list(number, what)})
     if not isinstance(what, dict):
-        raise _Wrong(f"operation {number} scanned {_seen(what)}: an object of lists by key")
+        raise Wrong(f"operation {number} scanned {_seen(what)}: an object of lists by key")
     if stray := next((one for one in what if not one.startswith(key)), None):
-        raise _Wrong(f"operation {number} scanned {key!r} and found {stray!r}, which does not begin with it")
+        raise Wrong(f"operation {number} scanned {key!r} and found {stray!r}, which does not begin with it")
     return Op("scan", key, found={one: _list(number, values) for one, values in what.items()})
 
 
@@ -142,7 +127,7 @@ def _list(number: int, what: Any) -> tuple[Value, ...]:  # noqa: ANN401 - JSON
     if what is None:
         return ()
     if not isinstance(what, list) or any(isinstance(one, bool) or not isinstance(one, int | str) for one in what):
-        raise _Wrong(f"operation {number} read {_seen(what)}: a list of texts or whole numbers")
+        raise Wrong(f"operation {number} read {_seen(what)}: a list of texts or whole numbers")
     return tuple(what)
 
 
@@ -162,14 +147,14 @@ def _twice(found: list[Transaction]) -> list[str]:
 def _text(fields: dict[str, Any], field: str) -> str:
     text = fields.get(field)
     if not isinstance(text, str) or not 0 < len(text) <= NAME_CHARS_MAX:
-        raise _Wrong(f"{field} is {_seen(text)}: a text of 1 to {NAME_CHARS_MAX} characters")
+        raise Wrong(f"{field} is {_seen(text)}: a text of 1 to {NAME_CHARS_MAX} characters")
     return text
 
 
 def _whole(fields: dict[str, Any], field: str) -> int:
     number = fields[field]
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < NEVER_NS:
-        raise _Wrong(f"{field} is {_seen(number)}: a whole number of nanoseconds")
+        raise Wrong(f"{field} is {_seen(number)}: a whole number of nanoseconds")
     return number
 
 
