@@ -104,7 +104,7 @@ class DeadlockTrial(SyncTrial):
         with watching.stdout as lines:
             line = lines.readline()
             watching.send_signal(signal.SIGINT)
-            assert watching.wait(30) == 0
+            assert watching.wait(90) == 0
         return json.loads(line)
 
     @property

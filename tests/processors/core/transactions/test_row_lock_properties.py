@@ -28,6 +28,11 @@ LOCKS: list[Lock] = [
     *(("t", key, False, mode) for key, mode in product(ROWS, ("shared", "exclusive"))),
     *(("t", prefix, True, mode) for prefix, mode in product(SPANS, MODES)),
 ]
+FEW: list[Lock] = [
+    *(("t", key, False, mode) for key, mode in product(("d/a", "d/p/a"), ("shared", "exclusive"))),
+    *(("t", prefix, True, mode) for prefix, mode in product(("d/", "d/p/"), MODES)),
+]
+"""So few that they are in each other's way."""
 
 
 @pytest.mark.parametrize("one", LOCKS, ids=str)
@@ -73,14 +78,17 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         agent=st.integers(0, 5),
-        locks=st.lists(st.sampled_from(LOCKS), min_size=1, max_size=3, unique=True),
+        locks=st.lists(st.sampled_from(FEW), min_size=1, max_size=2, unique=True),
         strategy=st.integers(0, 2),
-        wait_ms=st.sampled_from([None, None, None, 0, 300]),
+        wait_ms=st.sampled_from([None, None, None, 0, 300, 5_000]),
         after_ms=st.integers(0, 50),
+        lease_ms=st.sampled_from([LEASE_MS, 400]),
+        lies=st.booleans(),
     )
-    def ask(self, agent: int, locks: list[Lock], strategy: int, wait_ms: int | None, after_ms: int) -> None:
-        """An agent asks for locks."""
-        txn = self.names[agent]
+    def ask(
+        self, agent: int, locks: list[Lock], strategy: int, wait_ms: int | None, after_ms: int, lease_ms: int, *, lies: bool
+    ) -> None:
+        """An agent asks for locks, and may give another age than before."""
         at = self.pass_time(after_ms)
         txn = self.names[agent]
         self.number += 1
@@ -88,11 +96,12 @@ class Machine(RuleBasedStateMachine):
         chosen = sorted(self.strategies)[strategy % len(self.strategies)]
         due_ms = None if wait_ms is None else self.now_ms + wait_ms
         age = self.oracle.ages.setdefault(txn, (agent // 2, txn))
-        one = Asked(txn, name, locks, chosen, age, due_ms, LEASE_MS, self.now_ms)
+        one = Asked(txn, name, locks, chosen, age, due_ms, lease_ms, self.now_ms)
+        said_age = 0 if lies and self.is_known(txn) else age[0]
         self.heard(txn)
         if txn not in self.oracle.promised:
             self.oracle.waiting.append(one)
-        outcomes = self.do(lambda it: it.lock(("d", txn), waiting(one), name, at))
+        outcomes = self.do(lambda it: it.lock(("d", txn), waiting(one, said_age), name, at))
         if txn in self.oracle.promised:
             ((said),) = outcomes
             assert isinstance(said, Refused)
@@ -117,7 +126,7 @@ class Machine(RuleBasedStateMachine):
         if waits is not None:
             waits.heard_ms = self.now_ms
         copy = Asked(txn, name, locks, min(self.strategies), self.oracle.ages[txn], None, LEASE_MS, self.now_ms)
-        outcomes = self.do(lambda it: it.lock(("d", txn), waiting(copy), name, at))
+        outcomes = self.do(lambda it: it.lock(("d", txn), waiting(copy, 0), name, at))
         (again,) = outcomes
         if waits is not None:
             assert isinstance(again, Queued)
@@ -127,6 +136,7 @@ class Machine(RuleBasedStateMachine):
             assert isinstance(again, Granted)
             assert again.locks == locks
             self.oracle.expires[txn] = max(self.oracle.expires[txn], self.now_ms + LEASE_MS)
+            self.oracle.leases[txn] = LEASE_MS
         else:
             assert isinstance(said, Refused)
             assert again == said._replace(repeated=True)
@@ -169,7 +179,7 @@ class Machine(RuleBasedStateMachine):
             mine = oracle.wants(Asked(txn, "", wanted, "detect", (0, txn), None, 0, 0))
             if one.txn != txn and any(against(a, b) for a in oracle.wants(one) for b in mine):
                 assert txn in reached(oracle.edges(), one.txn), "a promise overtakes who waits"
-        if not oracle.has(txn) and not any(one.txn == txn for one in oracle.waiting):
+        if not self.is_known(txn):
             oracle.ages[txn] = (self.now_ms, txn)  # nothing is known of it any more
         outcomes = self.do(lambda it: it.promise(("d", txn), f"agent-{txn}", *asked, at))
         oracle.promised.add(txn)
@@ -188,6 +198,7 @@ class Machine(RuleBasedStateMachine):
         assert (session is None) == (txn not in self.oracle.expires and txn not in self.oracle.promised)
         if txn in self.oracle.expires:
             self.oracle.expires[txn] = self.now_ms + LEASE_MS
+            self.oracle.leases[txn] = LEASE_MS
         for one in self.oracle.waiting:
             if one.txn == txn:
                 one.heard_ms = self.now_ms
@@ -226,10 +237,13 @@ class Machine(RuleBasedStateMachine):
 
     # ---- how
 
+    def is_known(self, txn: str) -> bool:
+        return txn in self.oracle.expires or any(one.txn == txn for one in self.oracle.waiting)
+
     def heard(self, txn: str) -> None:
         expires = self.oracle.expires
         if txn in expires:
-            expires[txn] = max(expires[txn], self.now_ms + LEASE_MS)
+            expires[txn] = max(expires[txn], self.now_ms + self.oracle.leases[txn])
 
     def pass_time(self, ms: int) -> At:
         self.offset += 1
@@ -291,10 +305,8 @@ def _written(locks: RowLocks) -> dict[tuple[Any, ...], bytes | None]:
     return {key: None if row is None else orjson.dumps(row) for key, row in locks.changes()}
 
 
-def waiting(one: Asked) -> Waiting:
-    return Waiting(
-        one.txn, f"agent-{one.txn}", one.age[0], one.strategy, one.due_ms, one.lease_ms, "route", locks=list(one.locks)
-    )
+def waiting(one: Asked, age_ms: int) -> Waiting:
+    return Waiting(one.txn, f"agent-{one.txn}", age_ms, one.strategy, one.due_ms, one.lease_ms, "route", locks=list(one.locks))
 
 
 TestRowLocks = Machine.TestCase

@@ -352,3 +352,86 @@ def test_who_is_waited_for_is_told_anew_where_it_does_not_count_any_more() -> No
     }
     log.take("lock", lock("h", ("d/y", EXCLUSIVE), request="again"))
     assert ("locked", "t") in [(one.kind, one.fields["txn"]) for one in log.take("end", end("k"))]
+
+
+def test_an_upgrade_excludes_who_waits_for_something_else() -> None:
+    """Who waits beside the shared lock waits for the exclusive one when that is granted."""
+    log = Log()
+    for txn in "ab":
+        log.take("lock", lock(txn, ("d/x", SHARED)))
+    log.take("lock", lock("k", ("d/k", EXCLUSIVE)))
+    assert kinds(log.take("lock", lock("a", ("d/x", EXCLUSIVE), request="up"))) == ["queued"]
+    assert kinds(log.take("lock", lock("w", ("d/x", SHARED), ("d/k", SHARED)))) == ["queued"]
+    assert ("locked", "a") in [(one.kind, one.fields["txn"]) for one in log.take("end", end("b"))]
+    told = log.take("end", end("k"))
+    assert [(one.fields["txn"], one.fields.get("behind")) for one in told] == [("k", None), ("w", ["agent-a"])]
+    assert ("locked", "w") in [(one.kind, one.fields["txn"]) for one in log.take("end", end("a"))]
+
+
+def test_an_upgrade_waits_for_who_waits_for_something_else() -> None:
+    """Two that share a row and one that wants it alone are no deadlock where the other waits elsewhere."""
+    log = Log()
+    for txn in "ab":
+        log.take("lock", lock(txn, ("d/x", SHARED)))
+    log.take("lock", lock("c", ("d/z", EXCLUSIVE)))
+    log.take("lock", lock("a", ("d/z", EXCLUSIVE)))
+    assert kinds(log.take("lock", lock("b", ("d/x", EXCLUSIVE)))) == ["queued"]
+
+
+def test_a_promise_is_not_held_up_by_who_waits_for_it() -> None:
+    """Who waits for what its transaction has already cannot have the rest before it has ended."""
+    log = Log()
+    log.take("lock", lock("somebody", ("d/q", SHARED)))
+    log.take("lock", lock("a", ("d/x", EXCLUSIVE)))
+    log.take("lock", lock("w", ("d/", SHARED, True)))
+    log.take("lock", lock("v", ("d/y", EXCLUSIVE)))
+    (vote,) = log.take("prepare", prepare("a", "d/y", "d/z"))
+    assert vote.fields["commit"]
+
+
+def test_a_transaction_keeps_the_age_that_it_had_first() -> None:
+    """Whatever it says later, and when it promises its commit: an age that moves might close a cycle."""
+    log = Log()
+    log.take("lock", lock("a", ("d/a", EXCLUSIVE), age_ms=5))
+    log.take("lock", lock("b", ("d/b", EXCLUSIVE), age_ms=3))
+    assert kinds(log.take("lock", lock("a", ("d/b", EXCLUSIVE), age_ms=1, strategy="wound_wait"))) == ["queued"]
+    log.take("lock", lock("c", ("d/b", EXCLUSIVE), age_ms=1))
+    assert kinds(log.take("prepare", prepare("c", "d/c"))) == ["refused:promised", "voted"]
+    assert kinds(log.take("lock", lock("d", ("d/c", EXCLUSIVE), age_ms=2, strategy="wait_die"))) == ["refused:died"]
+
+
+def test_a_shorter_lease_takes_nothing_away() -> None:
+    """Locks hold as long as the longest lease that was granted; only keeping them says otherwise."""
+    log = Log()
+    log.take("lock", lock("a", ("d/x", EXCLUSIVE), lease_ms=10_000))
+    log.take("lock", lock("a", ("d/y", EXCLUSIVE), lease_ms=1_000))
+    assert log.pass_time(9_000) == []
+    assert kinds(log.pass_time(2_000)) == ["refused:expired"]
+
+
+def test_what_it_has_is_not_counted_again() -> None:
+    """A transaction at its limit may ask for what it has."""
+    log = Log(lock_limits=LockLimits(locks_max=2))
+    log.take("lock", lock("a", ("d/x", EXCLUSIVE), ("d/y", EXCLUSIVE)))
+    assert kinds(log.take("lock", lock("a", ("d/x", SHARED), request="again"))) == ["locked"]
+
+
+def test_a_silent_client_does_not_wait_as_long_as_it_said() -> None:
+    """It said a minute, and was not heard of for ten seconds."""
+    log = Log(lock_limits=LockLimits(unheard_ms=10_000))
+    log.take("lock", lock("a", ("d/x", EXCLUSIVE), lease_ms=60_000))
+    log.take("lock", lock("b", ("d/x", EXCLUSIVE), wait_ms=60_000))
+    assert kinds(log.pass_time(11_000)) == ["refused:expired"]
+
+
+def test_refusals_of_one_moment_are_forgotten_in_their_order() -> None:
+    """Also where the rows have been read anew since."""
+    log = Log(lock_limits=LockLimits(refused_max=2))
+    log.take("lock", lock("a", ("d/x", EXCLUSIVE)))
+    for name in ("r3", "r1", "r2"):
+        log.take("lock", lock("b", ("d/x", EXCLUSIVE), request=name, wait_ms=500), after_ms=0)
+    assert kinds(log.pass_time(600)) == ["refused:timed_out"] * 3
+    assert sorted(key[2] for key in log.rows if key[0] == "n") == ["r2", "r3"]
+    log.reload()
+    log.take("lock", lock("b", ("d/x", EXCLUSIVE), request="r4", wait_ms=0))
+    assert sorted(key[2] for key in log.rows if key[0] == "n") == ["r3", "r4"]
