@@ -14,6 +14,7 @@ from schemas import (
     elections,
     fleet,
     latches,
+    sagas,
     semaphores,
     tables,
     tasks,
@@ -43,4 +44,5 @@ BUILT_IN: Final[tuple[type[Event], ...]] = (
     *waits.EVENTS,
     *tables.EVENTS,
     *transactions.EVENTS,
+    *sagas.EVENTS,
 )
