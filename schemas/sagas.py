@@ -3,7 +3,7 @@
 Commands go to `sagas.commands`, keyed by the *domain* of a saga's id (the part before its first `/`): one partition decides about
 a saga, its children (`<saga>/<node>`) and its forks (`<saga>/fork-1`).
 
-    client ──▶ orchestrator        saga.define, saga.start, saga.signal, saga.approve, saga.control, saga.resolve, saga.fork, saga.query
+    client ──▶ orchestrator        saga.define, .start, .signal, .approve, .control, .resolve, .fork, .query
     orchestrator ──▶ participants  steps.call       sagas.calls, one record a handler, with the handler's name as header
     participants ──▶ orchestrator  steps.answer     to the partition of commands with the number of the call's partition
     orchestrator ──▶ everybody     saga.started, saga.advanced, saga.incident, saga.ended, saga.defined

@@ -159,7 +159,15 @@ class Answers:
             )
 
     def send(
-        self, cls: type[Event], fields: dict[str, Any], *, topic: str, key: bytes, partition: int = -1, event: bool = False
+        self,
+        cls: type[Event],
+        fields: dict[str, Any],
+        *,
+        topic: str,
+        key: bytes,
+        partition: int = -1,
+        event: bool = False,
+        headers: Iterable[tuple[str, bytes]] = (),
     ) -> None:
         """Write to another topic at once: a command to other machines, or what readers want sooner than its kafka transaction.
 
@@ -173,11 +181,12 @@ class Answers:
             key: Of the record.
             partition: Of the topic; else the key's.
             event: Whether it is told to everybody too, on the events topic.
+            headers: More headers of it.
         """
-        value, headers = self._written(cls, fields)
+        value, written = self._written(cls, fields)
         if event:
-            self._batch.send(self._topic, key=key, value=value, headers=headers)
-        self._batch.send_at_once(topic, key=key, value=value, headers=headers, partition=partition)
+            self._batch.send(self._topic, key=key, value=value, headers=written)
+        self._batch.send_at_once(topic, key=key, value=value, headers=[*written, *headers], partition=partition)
 
     def _written(self, cls: type[Event], fields: dict[str, Any]) -> tuple[bytes, list[tuple[str, bytes]]]:
         prefix, schema, kind = self._kinds[cls]

@@ -27,7 +27,7 @@ __all__ = ["Break", "Kind", "Lane", "Mark", "Moment", "Span", "Timeline", "What"
 What = Literal[
     "called", "answered", "failed", "gave_up", "waits", "undo_called", "undone", "undo_failed", "incident", "resolved",
     "passed_over", "cancelled",
-    "started", "paused", "resumed", "cancel", "signalled", "compensates", "forked", "ended",
+    "started", "paused", "resumed", "cancel", "signalled", "compensates", "forked", "ignored", "ended",
 ]  # fmt: skip
 """What a moment is: first those of a node, then those of the saga."""
 Kind = Literal["call", "backoff", "wait", "undo", "incident", "passed_over"]
