@@ -28,6 +28,7 @@ from streams.coordination.facade import Coordination
 from streams.core.patterns import TopicPattern
 from streams.errors import SettingsError
 from streams.requests import Handling, Requester
+from streams.sagas.facade import SagaFacade
 from streams.subscriptions import Ack, OnPoison, Subscription
 from streams.tables.facade import Tables
 from streams.tracing import Tracing
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from schemas.errors import AntiphonError
     from streams.coordination.session import Session
+    from streams.sagas.session import Sagas
     from streams.settings import Settings
     from streams.tables.session import TableSession
     from streams.transport import Log
@@ -123,7 +125,7 @@ class connect:  # noqa: N801 - used as a function, in `async with` or with `awai
         await self._mesh.__aexit__(kind, error, trace)
 
 
-class Mesh(Coordination, Tables):
+class Mesh(Coordination, Tables, SagaFacade):
     """A connection; see the module. Made by `connect`."""
 
     def __init__(self, log: Log, settings: Settings, *, codec: Codec, source: str = "", tracing: Tracing | None = None) -> None:
@@ -401,6 +403,11 @@ class Mesh(Coordination, Tables):
         return handling
 
     @property
+    def log(self) -> Log:
+        """The log."""
+        return self._log
+
+    @property
     def codec(self) -> Codec:
         """What encodes and decodes."""
         return self._codec
@@ -434,6 +441,18 @@ class Mesh(Coordination, Tables):
             waiting_for=lambda *args, **kwargs: self.waiting_for(*args, **kwargs),  # noqa: PLW0108 - looked up when it is called
         )
 
+    def _new_sagas(self) -> Sagas:
+        from streams.sagas.session import Sagas
+
+        client = self._settings.client
+        return Sagas(
+            self.session.channel,
+            name=self._settings.kafka.client_id,
+            source=self._source,
+            prefix=client.coordination_topic_prefix,
+            answer_s=client.request_timeout_s,
+        )
+
     # ---- the end
 
     async def close(self) -> None:
@@ -458,6 +477,8 @@ class Mesh(Coordination, Tables):
                 stack.push_async_callback(self._session.close)
             if self._tables is not None:
                 stack.push_async_callback(self._tables.close)
+            for participant in list(self._participants):
+                stack.push_async_callback(participant.close)
 
     async def __aenter__(self) -> Self:
         """The mesh itself."""

@@ -49,6 +49,10 @@
     │   ├── VersionGone                 caller    (streams.tables.errors) older than what is kept
     │   ├── VoteAgainst                 caller    (streams.tables.errors) a resource manager cannot promise its part
     │   └── Heuristic                   operator  (streams.tables.errors) a resource manager did something else before
+    ├── SagaError                       bug       (streams.sagas.errors) a base
+    │   ├── SagaRefused                 caller    (streams.sagas.errors) a command did nothing: its code says why
+    │   ├── SagaFailed                  caller    (streams.sagas.errors) a saga ended without completing
+    │   └── StepFailed                  caller    (streams.sagas.errors) a handler says that its step failed, and with which code
     ├── RedriveSuperseded               operator  (streams.deadletters) another redrive of the topic took over (retryable)
     ├── QueueFull                       caller    more in flight than the limit (retryable)
     ├── ProcessorError                  bug       a processor raised, or is unknown

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streams.fetching import KafkaFeed
 from streams.producer import KafkaSender
+from streams.reader import LogReader, Selection
 from streams.topics import Topics
 
 if TYPE_CHECKING:
     from streams.settings import Settings
-    from streams.transport import FeedOptions
+    from streams.transport import FeedOptions, Record
 
 __all__ = ["KafkaLog"]
 
@@ -77,6 +78,21 @@ class KafkaLog:
         assert self._topics is not None, "the log is opened first"
         if not await asyncio.to_thread(self._topics.exists, topic):
             await asyncio.to_thread(self._topics.ensure, topic, partitions, config, replication_factor=self._replication)
+
+    async def read_back(self, topic: str, partition: int, *, start_ms: int, count_max: int) -> list[Record]:
+        """Return a partition's records since a time, the last ones where there are more than `count_max`, as of now.
+
+        Raises:
+            TopicMissing: It does not exist.
+            BrokerError: The broker does not answer or refuses.
+        """
+
+        def read() -> list[Record]:
+            reader = LogReader(self._config)
+            chosen = Selection(start_ms=start_ms, start_offset=-count_max, partitions=frozenset({partition}))
+            return [record for batch, _ in reader.read(reader.bounds([topic], chosen)) for record in batch]
+
+        return await asyncio.to_thread(read)
 
     async def close(self) -> None:
         """Flush and end the senders."""

@@ -117,6 +117,10 @@ class InMemoryLog:
         if topic not in self._topics:
             self.create_topic(topic, partitions=partitions)
 
+    async def read_back(self, topic: str, partition: int, *, start_ms: int, count_max: int) -> list[Record]:
+        """Return a partition's records since a time, the last ones where there are more than `count_max`, as of now."""
+        return [record for record in self._partitions(topic)[partition][-count_max:] if record.timestamp >= start_ms]
+
     async def close(self) -> None:
         """Nothing to end: other connections may go on."""
 

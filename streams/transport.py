@@ -173,5 +173,8 @@ class Log(Protocol):
     async def ensure_topic(self, topic: str, partitions: int, config: dict[str, str]) -> None:
         """Create a topic where it is missing."""
 
+    async def read_back(self, topic: str, partition: int, *, start_ms: int, count_max: int) -> list[Record]:
+        """Return a partition's records since a time, the last ones where there are more than `count_max`, as of now."""
+
     async def close(self) -> None:
         """End the sender and what belongs to the log."""

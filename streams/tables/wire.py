@@ -61,10 +61,22 @@ class Wire:
         source: The CloudEvents source of commands.
         prefix: Before the names of topics.
         answer_s: How long a command may stay without an answer.
+        samples: An event of each kind that is sent.
+        made_by: Who answers, in errors.
     """
 
-    def __init__(self, channel: Channel, *, source: str, prefix: str, answer_s: float) -> None:
-        self.channel, self.prefix, self._answer_s = channel, prefix, answer_s
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        source: str,
+        prefix: str,
+        answer_s: float,
+        samples: tuple[Event, ...] = _SAMPLES,
+        made_by: str = "the worker of transactions",
+    ) -> None:
+        self.channel, self.prefix, self.answer_s = channel, prefix, answer_s
+        self._samples, self._made_by = samples, made_by
         self._kinds: dict[type[Event], _Kind] = {}
         self._source = ("ce_source", source.encode())
         self._now_ms = -1
@@ -79,7 +91,7 @@ class Wire:
     def _written(self) -> dict[type[Event], _Kind]:
         codec = self.channel.codec
         kinds: dict[type[Event], _Kind] = {}
-        for sample in _SAMPLES:
+        for sample in self._samples:
             cls, topic = type(sample), self.prefix + sample.topic
             fixed = (
                 ("ce_specversion", SPEC_VERSION.encode()),
@@ -116,8 +128,10 @@ class Wire:
         headers = (*fixed, ("ce_id", call.encode()), self._time, *self.channel.reply_headers(call))
         self.channel.post(Outgoing(topic, key.encode(), value, headers))
 
-    async def call(self, cls: type[Event], fields: dict[str, Any], *, key: str, call: str, what: str) -> Answer:
-        """Send a command until it is answered, and return the answer.
+    async def call(
+        self, cls: type[Event], fields: dict[str, Any], *, key: str, call: str, what: str, limit_s: float | None = None
+    ) -> Answer:
+        """Send a command until it is answered, and return the answer; `limit_s` is how long that may take, else `answer_s`.
 
         Raises:
             RequestTimedOut: There was none.
@@ -125,19 +139,20 @@ class Wire:
         """
         answers: asyncio.Queue[Answer | AntiphonError] = asyncio.Queue()
         listener: Callable[[Answer | AntiphonError], None] = answers.put_nowait
-        until = time.monotonic() + self._answer_s
+        limit_s = self.answer_s if limit_s is None else limit_s
+        until = time.monotonic() + limit_s
         self.channel.listen(call, listener)
         try:
             while True:
                 await self.open()
                 self.send(cls, fields, key=key, call=call)
                 try:
-                    async with asyncio.timeout(AGAIN_S):
+                    async with asyncio.timeout(min(AGAIN_S, max(0.0, until - time.monotonic()))):
                         answer = await answers.get()
                 except TimeoutError:
                     if time.monotonic() >= until:
                         raise RequestTimedOut(
-                            f"no answer to {what} within {self._answer_s:g} s: see whether the worker of transactions runs"
+                            f"no answer to {what} within {limit_s:g} s: see whether {self._made_by} runs"
                         ) from None
                     continue
                 if not isinstance(answer, tuple):

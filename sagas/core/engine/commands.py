@@ -96,7 +96,7 @@ def start(machine: Sagas, asked: Fields, route: str, at: At) -> list[Told]:
     if plan is None or missing:
         which = missing or name
         return refused(saga, "unknown_definition", f"{which[0]!r}, version {which[1]}, is not known here: define it first", route)
-    if plan.digest != asked["digest"]:
+    if asked["digest"] and plan.digest != asked["digest"]:
         text = f"version {name[1]} of {name[0]!r} is another one here: give yours another version"
         return refused(saga, "definition_changed", text, route)
     if len(memory.live) >= limits.live_max:
