@@ -61,9 +61,9 @@ class SagaFacade:
 
         Args:
             service: Participants with the same name share the calls. It names the consumer group.
-            handlers: By name, beside those that `handles` has registered. Each is a function, asynchronous or not (that one gets a
-                thread), which takes the input, or the input and a `StepCall`; it returns JSON or raises: `StepFailed` with a code,
-                or anything, whose class is the code.
+            handlers: By name, beside those that `handles` has registered. Each is a function, asynchronous or not (that one gets
+                a thread), which takes the input, or the input and a `StepCall`; it returns JSON or raises: `StepFailed` with a
+                code, or anything, whose class is the code.
             at_once: Handlers at work at once.
 
         Raises:

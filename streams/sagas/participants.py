@@ -28,9 +28,9 @@ from schemas.errors import AntiphonError, SchemaError
 from schemas.naming import name_problem
 from schemas.sagas import CALLS_TOPIC, COMMANDS_TOPIC, HANDLER, SERVICE, AnswerCalls, CallHandler
 from streams.bundling import Bundles
+from streams.core.deadletters import one_line
 from streams.core.patterns import TopicPattern
 from streams.core.sagas.limits import PAYLOAD_CHARS_MAX
-from streams.core.words import one_line
 from streams.errors import SettingsError, TopicMissing
 from streams.sagas.errors import StepFailed
 from streams.sagas.memory import Key, Memory

@@ -179,7 +179,7 @@ class Sagas:
     def _starting(
         self,
         definition: Definition | Saga | str,
-        given: Any,
+        given: Any,  # noqa: ANN401 - any JSON value
         saga: str,
         version: int,
         deadline_s: float | None,
@@ -187,7 +187,7 @@ class Sagas:
         known = self._known.get((definition, version)) if isinstance(definition, str) else self._learn(definition)
         name = definition if isinstance(definition, str) else known.definition.name if known else ""
         saga = saga or f"{name}-{secrets.token_hex(8)}"
-        fields = {
+        fields: dict[str, Any] = {
             "domain": domain_of(saga),
             "saga": saga,
             "definition": name,
@@ -223,7 +223,7 @@ class Sagas:
             TimeoutError: It has not ended in time.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        fields = {"domain": domain_of(saga), "saga": saga, "follow": True}
+        fields: dict[str, Any] = {"domain": domain_of(saga), "saga": saga, "follow": True}
         while True:
             left = FOLLOW_S if until is None else min(FOLLOW_S, until - time.monotonic())
             if left <= 0:
