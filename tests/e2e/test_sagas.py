@@ -43,7 +43,7 @@ async def test_a_saga_completes_or_is_undone_in_reverse_order(kafka: EmbeddedBro
     async def undo(given: Any, call: StepCall) -> None:
         seen.append((call.node, given))
 
-    handlers = {"flight": flight, "hotel": hotel, "pay": pay, "cancel_flight": undo, "cancel_hotel": undo}
+    handlers: dict[str, Any] = {"flight": flight, "hotel": hotel, "pay": pay, "cancel_flight": undo, "cancel_hotel": undo}
     with SagaTrial(kafka.bootstrap_servers, tmp_path) as trial:
         await trial.begin()
         async with trial.mesh("agent") as mesh, mesh.participate("travel", handlers):

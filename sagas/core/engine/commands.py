@@ -219,7 +219,7 @@ def signal(machine: Sagas, asked: Fields, route: str, at: At) -> list[Told]:
 
 
 def _waiting_for(inst: Instance, name: str) -> tuple[Frame, str] | None:
-    for path, run in inst.active.items():
+    for path, run in sorted(inst.active.items()):
         found = inst.find(path)
         if run.status == WAITING and found is not None:
             frame = found[0]
@@ -285,7 +285,7 @@ def control(machine: Sagas, asked: Fields, route: str, at: At) -> list[Told]:
 def _resume(turn: Turn) -> None:
     """Begin what would have begun."""
     inst = turn.inst
-    for path, run in list(inst.active.items()):
+    for path, run in sorted(inst.active.items()):
         found = inst.find(path)
         if turn.undo is None and run.status == HELD and found is not None and inst.active.get(path) is run:
             _anew(turn, found[0], path[len(found[0].prefix) :], run)

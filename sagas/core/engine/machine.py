@@ -287,7 +287,7 @@ class Sagas:
         if inst.status == RUNNING and not inst.pivoted and inst.deadline_ms <= now_ms:
             turn.undo = "deadline", f"it has not ended within {inst.deadline_ms - inst.began_ms} ms"
         elif inst.status == RUNNING:
-            for path, run in list(inst.active.items()):
+            for path, run in sorted(inst.active.items()):
                 found = inst.find(path)
                 if found is not None and found[1] is run and not run.finished and turn.undo is None:
                     due(turn, found[0], path[len(found[0].prefix) :], run)

@@ -100,7 +100,8 @@ class Memory:
             self._number = row[0]
         self.ended = OrderedDict(sorted(self.ended.items(), key=lambda one: one[1].number))
         for inst in self.live.values():
-            self.due.set(inst.saga, inst.due_ms())
+            if due_ms := inst.due_ms():
+                self.due.set(inst.saga, due_ms)
         self._dirty.clear()
 
     def _place(self, inst: Instance) -> None:
@@ -194,7 +195,7 @@ class Memory:
         self._remember(inst)
         if self.children:
             start = inst.saga + "/"
-            for saga in [one for one in self.children if one.startswith(start)]:
+            for saga in sorted(one for one in self.children if one.startswith(start)):
                 self._remember(self.children.pop(saga))
 
     def _remember(self, inst: Instance) -> None:

@@ -150,7 +150,7 @@ def cancel_run(turn: Turn, frame: Frame, name: str, run: Run) -> None:
     inst, path = turn.inst, frame.prefix + name
     if run.status == BODY:
         start = f"{path}["
-        for prefix in [one for one in inst.frames if one.startswith(start)]:
+        for prefix in sorted(one for one in inst.frames if one.startswith(start)):
             inner = inst.frames.get(prefix)
             if inner is not None:
                 cancel(turn, inner)

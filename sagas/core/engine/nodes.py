@@ -269,7 +269,7 @@ def _item_ended(
 
 
 def _rest(turn: Turn, frame: Frame, name: str) -> None:
-    for prefix in [one for one in turn.inst.frames if one.startswith(f"{frame.prefix}{name}[")]:
+    for prefix in sorted(one for one in turn.inst.frames if one.startswith(f"{frame.prefix}{name}[")):
         if (inner := turn.inst.frames.get(prefix)) is not None:
             cancel(turn, inner)
             drop(turn, inner)

@@ -34,7 +34,7 @@ def view(inst: Instance) -> Fields:
     nodes: dict[str, Any] = {}
     incidents: list[Fields] = []
     approvals: list[Fields] = []
-    for prefix, frame in inst.frames.items():
+    for prefix, frame in sorted(inst.frames.items()):
         for name, run in frame.runs.items():
             path = prefix + name
             nodes[path] = {"status": run.status, "attempt": run.attempt, "result": run.result}
