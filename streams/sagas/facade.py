@@ -61,7 +61,7 @@ class SagaFacade:
 
         Args:
             service: Participants with the same name share the calls. It names the consumer group.
-            handlers: By name, beside those that `handles` has registered. Each is a function, asynchronous or not (that one gets
+            handlers: By name; else those that `handles` has registered. Each is a function, asynchronous or not (that one gets
                 a thread), which takes the input, or the input and a `StepCall`; it returns JSON or raises: `StepFailed` with a
                 code, or anything, whose class is the code.
             at_once: Handlers at work at once.
@@ -72,7 +72,7 @@ class SagaFacade:
         """
         from streams.sagas.participants import Participant
 
-        chosen = {**self._handlers, **(handlers or {})}
+        chosen = self._handlers if handlers is None else handlers
         made = Participant(cast("Mesh", self), chosen, service=service, at_once=at_once, prefix=self.sagas.prefix)
         self._participants = (*self._participants, made)
         return made

@@ -166,7 +166,8 @@ class Participant:
     async def open(self) -> None:
         """Begin."""
         topic = self._prefix + CALLS_TOPIC
-        feed = self._mesh.log.feed(FeedOptions(TopicPattern.parse(topic), f"{self._prefix}saga:{self.service}", "earliest"))
+        group = f"{self._prefix}saga:{self.service}"
+        feed = self._mesh.log.feed(FeedOptions(TopicPattern.parse(topic), group, "latest"))  # what was called before comes again
         try:
             await feed.start()
         except TopicMissing as error:
