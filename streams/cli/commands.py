@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli import bench, broker, deadletters, produce, replay, settings, table, tail, topics, txn, worker
+from streams.cli import bench, broker, deadletters, produce, replay, sagas, settings, table, tail, topics, txn, worker
 from streams.cli.output import Exit, err, exit_code, fail, out
 from streams.errors import AntiphonError
 
@@ -54,6 +54,7 @@ app.command("tail")(tail.tail)
 app.command("replay")(replay.replay)
 app.add_typer(deadletters.app, name="deadletters")
 app.add_typer(table.app, name="table")
+app.add_typer(sagas.app, name="sagas")
 app.add_typer(txn.app, name="txn")
 app.command("worker")(worker.worker)
 app.command("bench")(bench.bench)
